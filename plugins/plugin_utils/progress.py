@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Show on the controller how far a long module has come.
+
+The module keeps a small file on the host (``plugins/module_utils/progress.py``). While it runs, a
+thread here reads that file over a second session of the task's connection, which SSH multiplexes,
+and prints a line every few seconds: plain lines, since several hosts share the terminal.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any, Mapping, Optional
+
+from ansible.utils.display import Display
+from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import DIRECTORY
+
+if TYPE_CHECKING:
+    from ansible.plugins.action import ActionBase
+
+INTERVAL = 5.0
+"""Seconds between two lines."""
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes in decimal units, as disks and downloads are sold: ``4.1 GB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration: ``45 s``, ``3 min 20 s``, ``1 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def progress_line(host: str, state: Mapping[str, Any]) -> str:
+    """What is printed for one reading of a progress file."""
+    parts = []
+    if state.get("files_total"):
+        parts.append(f"{state.get('files_done', 0)} of {state['files_total']} files")
+    total = state.get("bytes_total")
+    if total:
+        done = state.get("bytes_done", 0)
+        parts.append(f"{human_bytes(done)} of {human_bytes(total)} ({100 * done // total} %)")
+        if state.get("rate"):
+            parts.append(f"{human_bytes(state['rate'])}/s")
+            left = state.get("eta", (total - done) / state["rate"])
+            parts.append(f"{human_seconds(left)} left")
+    elif state.get("elapsed") is not None:
+        parts.append(human_seconds(state["elapsed"]))
+    if state.get("detail"):
+        parts.append(str(state["detail"]))
+    return f"  {host}: {state['what']}" + (f": {', '.join(parts)}" if parts else "")
+
+
+class ProgressReader(threading.Thread):
+    """Reads one progress file on the host and prints what it says, until stopped."""
+
+    def __init__(self, connection: Any, path: str, host: str, interval: float = INTERVAL) -> None:
+        super().__init__(daemon=True)
+        # The module occupies the task's own connection; this one is for reading, as the plain user.
+        self._connection = copy.copy(connection)
+        self._connection.become = None
+        self._command = f"cat {shlex.quote(path)}"
+        self._host = host
+        self._interval = interval
+        self._ended = threading.Event()
+        self._display = Display()
+
+    def read(self) -> Optional[dict[str, Any]]:
+        """The file's content; C(None) before the module wrote it and after it ended."""
+        status, output, _errors = self._connection.exec_command(self._command, sudoable=False)
+        if status != 0 or not output:
+            return None
+        state: dict[str, Any] = json.loads(output)
+        return state
+
+    def run(self) -> None:
+        """Print a line whenever it says something new."""
+        last = None
+        while not self._ended.wait(self._interval):
+            try:
+                state = self.read()
+            except Exception as error:  # showing progress must never end the work it shows
+                self._display.vv(f"progress of {self._host} is not to be had: {error}")
+                return
+            line = None if state is None else progress_line(self._host, state)
+            if line is not None and line != last:
+                self._display.display(line)
+                last = line
+
+    def stop(self) -> None:
+        """End the thread, without waiting longer than for a reading under way."""
+        self._ended.set()
+        self.join(self._interval)
+
+
+def run_with_progress(
+    action: ActionBase, module: str, task_vars: Mapping[str, Any], **module_args: Any
+) -> dict[str, Any]:
+    """Run a module that takes O(progress), printing how far it is.
+
+    Args:
+        action: The action plugin.
+        module: The module's fully qualified name.
+        task_vars: The task's variables.
+        module_args: The module's arguments besides ``progress``.
+
+    Returns:
+        The module's result.
+    """
+    path = f"{DIRECTORY}/{uuid.uuid4().hex}.json"
+    reader = ProgressReader(action._connection, path, str(task_vars["inventory_hostname"]))
+    reader.start()
+    try:
+        result: dict[str, Any] = action._execute_module(
+            module_name=module,
+            module_args={**module_args, "progress": path},
+            task_vars=dict(task_vars),
+        )
+    finally:
+        reader.stop()
+    return result
