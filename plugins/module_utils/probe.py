@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that `vllm_plan` decides from, read in one go: `facts`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils import (
+    models_dir,
+    mounts,
+    packages,
+    ports,
+    system,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deployed import Deployed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import Gpus
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.pythons import Pythons
+from ansible_collections.compute_plane.vllm.plugins.module_utils.toolchain import (
+    SERVICE_PATH,
+    Toolchain,
+)
+
+
+class Questions(NamedTuple):
+    """What to look at beside the host itself.
+
+    Attributes:
+        paths: Paths whose file systems are asked for; they need not exist.
+        packages: Operating system packages.
+        models: Local model directories.
+        python: Interpreters beside those in /usr/bin and /usr/local/bin.
+        opt_dir: Where tools and releases are deployed.
+        etc_dir: Where instances are configured.
+        service_path: The PATH that the service will have.
+    """
+
+    paths: Sequence[str] = ()
+    packages: Sequence[str] = ()
+    models: Sequence[str] = ()
+    python: Sequence[str] = ()
+    opt_dir: str = "/opt/vllm"
+    etc_dir: str = "/etc/vllm"
+    service_path: str = SERVICE_PATH
+
+
+def collect(host: Host, questions: Questions) -> dict[str, Any]:
+    """Reads all facts.
+
+    What needs a program or a driver is started first and collected last, so the whole takes about
+    as long as its slowest part.
+
+    Args:
+        host: The machine.
+        questions: What to look at.
+
+    Returns:
+        host, pythons, gpu, nvcc, mounts, ports, packages, models, deployed; each as its reader
+        documents it.
+    """
+    gpus = Gpus(host)
+    deployed = Deployed(host, questions.opt_dir, questions.etc_dir)
+    pythons = Pythons(host, questions.python)
+    toolchain = Toolchain(host, questions.service_path)
+    facts: dict[str, Any] = {
+        "host": system.read(host),
+        "mounts": mounts.read(host, list(questions.paths)),
+        "ports": ports.read(host),
+        "packages": packages.read(host, list(questions.packages)),
+        "models": models_dir.read(host, list(questions.models)),
+    }
+    facts["pythons"] = pythons.result()
+    facts["nvcc"] = toolchain.result()
+    facts["deployed"] = deployed.result()
+    facts["gpu"] = gpus.result()
+    return facts

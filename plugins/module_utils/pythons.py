@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which Python interpreters the host has, and whether each can build a virtual environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Sequence
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host, Running
+
+DIRECTORIES = ("/usr/bin", "/usr/local/bin")
+_NAME = re.compile(r"^python3\.\d+$")
+
+# The header's place is asked for as Triton does when it compiles its launcher (triton 3.5.1,
+# runtime/build.py): Debian's `posix_local` scheme would name a directory nobody fills.
+_QUESTION = """\
+import importlib.util, json, platform, sysconfig
+print(json.dumps([platform.python_version(),
+                  sysconfig.get_paths(scheme="posix_prefix")["include"],
+                  importlib.util.find_spec("ensurepip") is not None]))
+"""
+
+
+def find(host: Host, extra: Sequence[str] = ()) -> list[str]:
+    """Lists interpreters by path.
+
+    Args:
+        host: The machine.
+        extra: Further paths to ask, first in the list; kept when they do not exist.
+
+    Returns:
+        Paths, each file once: a second name of the same file is left out.
+    """
+    paths = list(extra)
+    for directory in DIRECTORIES:
+        paths += [
+            "%s/%s" % (directory, name) for name in host.listdir(directory) if _NAME.match(name)
+        ]
+    seen = set()
+    found = []
+    for path in paths:
+        # A virtual environment's python is a link to the one it was made from, yet another thing.
+        real = path if path in extra else host.realpath(path)
+        if real not in seen:
+            seen.add(real)
+            found.append(path)
+    return found
+
+
+class Pythons:
+    """Asks interpreters about themselves, all at once.
+
+    Args:
+        host: The machine.
+        extra: Interpreters to ask beside those in /usr/bin and /usr/local/bin.
+    """
+
+    def __init__(self, host: Host, extra: Sequence[str] = ()) -> None:
+        self._host = host
+        self._asked: list[tuple[str, Running]] = []
+        for path in find(host, extra):
+            if host.is_executable(path):
+                # -I: nothing of the caller's environment; -S: site-packages are not needed.
+                argv = [path, "-I", "-S", "-c", _QUESTION]
+                self._asked.append((path, host.start(argv, timeout=10.0)))
+
+    def result(self) -> list[dict[str, Any]]:
+        """Reads `facts.pythons`.
+
+        Returns:
+            For each interpreter that answers: path, version like "3.11.2", headers (path of
+            Python.h, None when it is not there), venv (whether `python -m venv` can work:
+            ensurepip importable).
+        """
+        answers = []
+        for path, running in self._asked:
+            done = running.result()
+            if done.rc != 0:
+                continue
+            try:
+                version, include, ensurepip = json.loads(done.stdout)
+            except ValueError:
+                continue
+            header = "%s/Python.h" % include
+            answers.append(
+                {
+                    "path": path,
+                    "version": version,
+                    "headers": header if self._host.is_file(header) else None,
+                    "venv": ensurepip,
+                }
+            )
+        return answers
