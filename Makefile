@@ -1,16 +1,80 @@
-# The targets of this project; `make help` lists them.
+# The targets of this project; `make help` lists them. What is more than a line or
+# two is a program in scripts/, each of which says at its top what it does.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+# Programs of the environment come first, for every recipe below.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} \
+	@awk 'BEGIN {FS = ":[^#]*## "} \
 	    /^## / {printf "\n%s\n", substr($$0, 4)} \
-	    /^[a-z][a-z-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z][a-z-]*:[^#]*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-## The controller
-.PHONY: env
-env: ## Make .venv from the locks in requirements/ (instant when up to date)
+## See it work (root; throwaway hosts on this computer)
+.PHONY: demo demo-down
+demo: env env-hosts model ## From a bare machine to a verified endpoint on a throwaway host
+	@scripts/demo
+
+demo-down: env ## Remove the demo's host and all that belongs to it
+	@scripts/demo down
+
+## Test
+.PHONY: test lint unit hosts molecule
+test: env env-hosts model ## Everything that CI runs: lint, unit, hosts, molecule
+	@scripts/test
+
+lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build and install
+	@scripts/test lint
+
+unit: env ## Unit tests
+	@scripts/test unit
+
+hosts: env env-hosts ## Test the throwaway hosts themselves (root)
+	@scripts/test hosts
+
+molecule: env env-hosts model ## Molecule scenarios (root); SCENARIO=default for one of them
+	@SCENARIO='$(SCENARIO)' scripts/test molecule
+
+## Measure
+.PHONY: bench-noop bench-first-run
+bench-noop: env ## Time a run of site.yml that changes nothing beside ansible's setup and ping
+	@benchmarks/noop
+
+bench-first-run: env env-hosts model ## Time a first run phase by phase
+	@benchmarks/first-run
+
+## Parts of the above, made as needed
+.PHONY: env env-hosts model
+env: ## The controller's environment .venv from its locks; PYTHON=... to choose
 	@scripts/env
+
+env-hosts: ## The Debian packages that throwaway hosts need (root installs them)
+	@scripts/apt-packages tests/hosts/packages.txt
+
+model: env ## The small test model as a Hugging Face directory in the user's cache
+	@python tests/models/smollm2.py
+
+## Maintain
+.PHONY: build lock lock-controller hosts-clean clean
+build: env ## The collection as an artifact in build/
+	@ansible-galaxy collection build --force --output-path build .
+
+lock: env ## Resolve the locks of a vLLM release anew: RELEASE=0.14.1
+	@[[ -n '$(RELEASE)' ]] || { echo 'lock: which release? make lock RELEASE=0.14.1' >&2; exit 2; }
+	@scripts/lock '$(RELEASE)'
+
+lock-controller: env ## Resolve the controller's own locks in requirements/ anew
+	@scripts/lock-controller
+	@scripts/env
+
+hosts-clean: env ## Remove every throwaway host, also after a crash
+	@tests/hosts/testhost down --all
+
+clean: ## Remove what was built here, .venv too; the user's caches stay
+	@rm -rf .venv .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache build
+	@find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
