@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from typing import Any, Optional
+from typing import Any
 
 DIRECTORY = "/run/compute_plane.vllm/progress"
 
@@ -23,15 +23,15 @@ class Progress:
     """Writer of one progress file.
 
     Args:
-        path: The file to keep, or C(None) to keep none (a module called without its action plugin).
+        path: The file to keep; C(None) keeps none (a module run without its action plugin).
         interval: Least time between two writes, in seconds; a change of ``what`` is written at once.
     """
 
-    def __init__(self, path: Optional[str], interval: float = 0.5) -> None:
+    def __init__(self, path: str | None, interval: float = 0.5) -> None:
         self.path = path
         self.interval = interval
         self._written = 0.0
-        self._what: Optional[str] = None
+        self._what: str | None = None
 
     def update(self, what: str, **fields: Any) -> None:
         """Say what is being done now.

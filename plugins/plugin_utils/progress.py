@@ -15,13 +15,13 @@ import json
 import shlex
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
+from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import DIRECTORY
 
-if TYPE_CHECKING:
-    from ansible.plugins.action import ActionBase
+from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import DIRECTORY
 
 INTERVAL = 5.0
 """Seconds between two lines."""
@@ -79,7 +79,7 @@ class ProgressReader(threading.Thread):
         self._ended = threading.Event()
         self._display = Display()
 
-    def read(self) -> Optional[dict[str, Any]]:
+    def read(self) -> dict[str, Any] | None:
         """The file's content; C(None) before the module wrote it and after it ended."""
         status, output, _errors = self._connection.exec_command(self._command, sudoable=False)
         if status != 0 or not output:
@@ -93,7 +93,7 @@ class ProgressReader(threading.Thread):
         while not self._ended.wait(self._interval):
             try:
                 state = self.read()
-            except Exception as error:  # showing progress must never end the work it shows
+            except Exception as error:  # noqa: BLE001 - showing progress must never end the work it shows
                 self._display.vv(f"progress of {self._host} is not to be had: {error}")
                 return
             line = None if state is None else progress_line(self._host, state)
@@ -107,29 +107,30 @@ class ProgressReader(threading.Thread):
         self.join(self._interval)
 
 
-def run_with_progress(
-    action: ActionBase, module: str, task_vars: Mapping[str, Any], **module_args: Any
-) -> dict[str, Any]:
-    """Run a module that takes O(progress), printing how far it is.
+class ProgressAction(ActionBase):
+    """An action that runs the module of its name and prints how far it is."""
 
-    Args:
-        action: The action plugin.
-        module: The module's fully qualified name.
-        task_vars: The task's variables.
-        module_args: The module's arguments besides ``progress``.
+    _requires_connection = True
+    module: str
+    """The module's fully qualified name; it takes the parameter C(progress)."""
 
-    Returns:
-        The module's result.
-    """
-    path = f"{DIRECTORY}/{uuid.uuid4().hex}.json"
-    reader = ProgressReader(action._connection, path, str(task_vars["inventory_hostname"]))
-    reader.start()
-    try:
-        result: dict[str, Any] = action._execute_module(
-            module_name=module,
-            module_args={**module_args, "progress": path},
-            task_vars=dict(task_vars),
-        )
-    finally:
-        reader.stop()
-    return result
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Run the task."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        path = f"{DIRECTORY}/{uuid.uuid4().hex}.json"
+        reader = ProgressReader(self._connection, path, str(variables["inventory_hostname"]))
+        reader.start()
+        try:
+            result.update(
+                self._execute_module(
+                    module_name=self.module,
+                    module_args={**self._task.args, "progress": path},
+                    task_vars=variables,
+                )
+            )
+        finally:
+            reader.stop()
+        return result

@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.compute_plane.vllm.plugins.module_utils import runtime
+
+LOCK = "uv==0.13.9 --hash=sha256:aa\n"
+# echo 'uv==0.13.9 --hash=sha256:aa' | sha256sum
+LOCK_SHA256 = "37daa0e7cd42c8f0955babe654351a18fe1f6ae10a7f7a3e4cdb2b672e2b2444"
+
+
+def test_the_hash_is_that_of_the_file() -> None:
+    assert runtime.lock_sha256(LOCK) == LOCK_SHA256
+
+
+@pytest.mark.parametrize(
+    ("marker", "proved"),
+    [
+        (None, False),
+        ("", False),
+        ('{"lock_sha256": "', False),  # cut off half way
+        ("[]", False),
+        ("{}", False),
+        ('{"lock_sha256": "0000"}', False),
+        ('{"lock_sha256": "%s"}' % LOCK_SHA256, True),
+    ],
+)
+def test_only_a_whole_mark_of_this_lock_proves(marker: str | None, proved: bool) -> None:
+    assert runtime.is_proved(marker, LOCK_SHA256) is proved
+
+
+def test_the_mark_that_is_written_is_the_mark_that_is_read() -> None:
+    text = runtime.proved_record(LOCK_SHA256, "/usr/bin/python3", {"vllm": "0.14.1"}, "2026-01-01")
+    assert runtime.is_proved(text, LOCK_SHA256)
+    assert json.loads(text)["versions"] == {"vllm": "0.14.1"}
+
+
+EXPECT = {"vllm": "0.14.1", "torch": "2.9.1+cu128", "cuda": "12.8", "triton": "3.5.1"}
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"),
+    [
+        ({**EXPECT}, []),
+        ({**EXPECT, "vllm": "0.14.1+cpu"}, []),
+        ({**EXPECT, "vllm": "0.14.0"}, ["vllm is 0.14.0, expected 0.14.1"]),
+        ({**EXPECT, "torch": "2.9.1+cpu"}, ["torch is 2.9.1+cpu, expected 2.9.1+cu128"]),
+        ({**EXPECT, "torch": "2.9.1"}, ["torch is 2.9.1, expected 2.9.1+cu128"]),
+        (
+            {**EXPECT, "cuda": None, "triton": None},
+            ["cuda is not installed, expected 12.8", "triton is not installed, expected 3.5.1"],
+        ),
+    ],
+)
+def test_versions_other_than_the_release_data_says(
+    found: dict[str, str | None], wrong: list[str]
+) -> None:
+    assert runtime.unexpected_versions(EXPECT, found) == wrong
+
+
+@pytest.mark.parametrize(
+    ("stderr", "advice"),
+    [
+        ("error: No space left on device (os error 28)", "the disk is full"),
+        (
+            "error: Hash mismatch for `six==1.16.0`\n  Expected: sha256:00\n  Computed: sha256:8a",
+            "a downloaded file is not the one the lock names",
+        ),
+        (
+            "  Caused by: dns error\n  Caused by: failed to lookup address information",
+            "the package index could not be reached",
+        ),
+        ("invalid peer certificate: UnknownIssuer", "certificate is not trusted"),
+    ],
+)
+def test_failures_are_explained(stderr: str, advice: str) -> None:
+    message = runtime.explain_failure("installing", stderr)
+    assert message.startswith("installing failed: ")
+    assert advice in message
+
+
+def test_an_unknown_failure_shows_the_end_of_what_was_printed() -> None:
+    message = runtime.explain_failure("installing", "\n".join(f"line {n}" for n in range(20)))
+    assert message == (
+        "installing failed: line 14 | line 15 | line 16 | line 17 | line 18 | line 19"
+    )

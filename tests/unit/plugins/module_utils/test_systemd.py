@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.compute_plane.vllm.plugins.module_utils import systemd
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("plain", '"plain"'),
+        ("two words", '"two words"'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("back\\slash", r'"back\\slash"'),
+        ("100%", '"100%%"'),
+        ("$HOME", '"$HOME"'),
+        ("é", '"é"'),
+    ],
+)
+def test_words_are_quoted_as_systemd_reads_them(word: str, quoted: str) -> None:
+    assert systemd.quote(word) == quoted
+
+
+@pytest.mark.parametrize("word", ["a\nb", "a\0b", "\x1b[0m", "a\x7f"])
+def test_control_characters_are_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        systemd.quote(word)
+
+
+def test_a_dollar_in_an_argument_is_not_a_variable() -> None:
+    assert systemd.argument("$5") == '"$$5"'
+
+
+def test_the_drop_in_keeps_each_setting_on_a_line_of_its_own() -> None:
+    text = systemd.drop_in(
+        "vllm@a.service", "/opt/vllm/releases/r", "/etc/vllm/a.yaml", {"A": "1 2"}, "0123"
+    )
+    assert text.splitlines()[1:] == [
+        "[Service]",
+        'ExecStart="/opt/vllm/releases/r/bin/vllm" "serve" "--config" "/etc/vllm/a.yaml"',
+        'Environment="A=1 2"',
+        'Environment="COMPUTE_PLANE_FINGERPRINT=0123"',
+        'Environment="PATH=/opt/vllm/releases/r/bin:'
+        '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"',
+        'Environment="PYTHONPYCACHEPREFIX=/opt/vllm/releases/r/.pycache"',
+        'Environment="VIRTUAL_ENV=/opt/vllm/releases/r"',
+    ]
+
+
+def test_the_configuration_is_what_a_yaml_parser_reads() -> None:
+    import yaml
+
+    config = {
+        "model": "/srv/a: b",
+        "port": 8000,
+        "enforce-eager": True,
+        "gpu-memory-utilization": 0.85,
+        "served-model-name": ["a", "é"],
+        "limit-mm-per-prompt": {"image": 1},
+        "dtype": "off",
+    }
+    assert yaml.safe_load(systemd.config_file("vllm@a.service", config)) == config
+
+
+def test_fingerprints_tell_configurations_apart() -> None:
+    one = systemd.fingerprint("unit", {"a": 1, "b": 2})
+    assert one == systemd.fingerprint("unit", {"b": 2, "a": 1})
+    assert one != systemd.fingerprint("unit", {"a": 1, "b": 3})
+    assert len(one) == 16
+
+
+# systemctl show --property Id,ActiveState,MainPID of two units, Debian 12
+SHOWN = """MainPID=0
+Id=vllm@a.service
+ActiveState=inactive
+
+MainPID=77
+Id=vllm@b.service
+ActiveState=active
+"""
+
+
+def test_several_units_are_read_from_one_answer() -> None:
+    assert systemd.parse_show(SHOWN) == [
+        {"MainPID": "0", "Id": "vllm@a.service", "ActiveState": "inactive"},
+        {"MainPID": "77", "Id": "vllm@b.service", "ActiveState": "active"},
+    ]
+
+
+def test_the_fingerprint_of_a_running_server() -> None:
+    environ = b"PATH=/bin\0COMPUTE_PLANE_FINGERPRINT=0123456789abcdef\0HOME=/\0"
+    assert systemd.running_fingerprint(environ) == "0123456789abcdef"
+    assert systemd.running_fingerprint(b"PATH=/bin\0") is None
+    assert systemd.running_fingerprint(None) is None
+
+
+@pytest.mark.parametrize(
+    ("active", "running", "reason"),
+    [
+        ("active", "new", None),
+        ("activating", "new", None),
+        ("active", "old", "its configuration has changed"),
+        ("activating", "old", "its configuration has changed"),
+        ("active", None, "it is not running"),
+        ("activating", None, "it is not running"),
+        ("inactive", None, "it is inactive"),
+        ("failed", None, "it is failed"),
+        ("", None, "it is not there"),
+    ],
+)
+def test_why_a_service_is_started(active: str, running: str | None, reason: str | None) -> None:
+    assert systemd.needs_start(active, running, "new") == reason
+
+
+@pytest.mark.parametrize(
+    ("after", "crashed"),
+    [
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, False),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, False),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, True),
+        ({"ActiveState": "failed", "SubState": "failed", "NRestarts": "0"}, True),
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, True),
+    ],
+)
+def test_a_server_that_ended_by_itself(after: dict[str, str], crashed: bool) -> None:
+    assert systemd.has_crashed({"NRestarts": "0"}, after) is crashed
