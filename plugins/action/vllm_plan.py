@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller half of `vllm_plan`: reads release data, probes the host once, plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.models import model_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.planner import make_plan
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import (
+    Findings,
+    problem_line,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import (
+    ReleaseData,
+    os_packages,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.report import render
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import (
+    Wanted,
+    read_wanted,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
+    default_releases_dir,
+    load_release_data,
+)
+
+# `raw`: the planner itself says what is wrong with a value, and all of it at once.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "release": {"type": "raw", "required": True},
+    "accelerator": {"type": "raw", "default": "auto"},
+    "instances": {"type": "raw", "default": []},
+    "nvcc": {"type": "raw", "default": "any"},
+    "opt_dir": {"type": "raw", "default": "/opt/vllm"},
+    "etc_dir": {"type": "raw", "default": "/etc/vllm"},
+    "state_dir": {"type": "raw", "default": "/var/lib/vllm"},
+    "python": {"type": "raw"},
+    "releases_dir": {"type": "path"},
+    "fail_on_problems": {"type": "bool", "default": True},
+}
+
+
+def plain(value: Any) -> Any:
+    """Return a value of Ansible's template engine as plain Python data."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return value
+
+
+def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
+    """Return what `vllm_probe` must look at for this wanted state.
+
+    Args:
+        wanted: The checked wanted state.
+        data: The release's data, for the packages of every family.
+    """
+    paths = {wanted.opt_dir, wanted.etc_dir, wanted.state_dir}
+    models = {model_path(instance, wanted) for instance in wanted.instances}
+    return {
+        "paths": sorted(paths),
+        "packages": os_packages(data),
+        "models": sorted(model for model in models if model is not None),
+        "python": [wanted.python] if wanted.python is not None else [],
+        "opt_dir": wanted.opt_dir,
+        "etc_dir": wanted.etc_dir,
+    }
+
+
+def answer(raw: Mapping[str, Any], facts: Any, data: ReleaseData, fail: bool) -> dict[str, Any]:
+    """Plan, and return the action's result.
+
+    Args:
+        raw: The wanted state as the task gives it.
+        facts: What the probe returned.
+        data: The release's data.
+        fail: Whether problems make the task fail. The result then holds only
+            the problems, because Ansible prints all of a failed result.
+    """
+    plan = make_plan(raw, facts, data)
+    problems = plan["problems"]
+    lines = "\n".join(problem_line(problem) for problem in problems)
+    if problems and fail:
+        return {"changed": False, "failed": True, "msg": lines, "problems": problems}
+    return {
+        "changed": False,
+        "msg": lines,
+        "problems": problems,
+        "plan": plan,
+        "report": render(plan, facts),
+        "facts": facts,
+    }
+
+
+class ActionModule(ActionBase):
+    """Plans what will be done on a host; changes nothing, in check mode or out of it."""
+
+    _requires_connection = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
+        """Run the task: one round trip, the probe.
+
+        Returns:
+            `answer`'s result, or the probe's own where it failed.
+        """
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        raw = plain({key: value for key, value in arguments.items() if key != "releases_dir"})
+        fail = raw.pop("fail_on_problems")
+        given_dir = arguments.get("releases_dir")
+        releases_dir = Path(given_dir) if given_dir else default_releases_dir()
+        data = load_release_data(releases_dir, raw.get("release"))
+        # Said again, and reported, by the plan itself.
+        wanted = read_wanted(raw, Findings())
+        probed = self._execute_module(
+            module_name="compute_plane.vllm.vllm_probe",
+            module_args=probe_arguments(wanted, data),
+            task_vars=task_vars,
+        )
+        if probed.get("failed") or not fact.mapping(probed, "facts"):
+            probed.setdefault("failed", True)
+            probed["msg"] = f"The host could not be probed: {probed.get('msg', 'no facts')}"
+            return {**result, **probed, "changed": False}
+        return {**result, **answer(raw, plain(probed["facts"]), data, fail)}

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads release data on the controller for the planner, which reads no files itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import ReleaseData
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import lock_sha256
+
+COLLECTION = Path(__file__).resolve().parents[2]
+RULES = COLLECTION / "plugins" / "module_utils" / "plan" / "data"
+
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+_-]*")
+
+
+def default_releases_dir() -> Path:
+    """Return the collection's own `releases/`."""
+    return COLLECTION / "releases"
+
+
+def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
+    """Read one release's data, its locks' hashes, its flags, and the planner's rules.
+
+    Args:
+        releases_dir: The directory with one directory a release.
+        release: The wanted release; anything that is not one's name is
+            answered with "no such release", so that the planner says so.
+
+    Returns:
+        What was read. Unreadable files are named in `errors`, never raised.
+    """
+    errors: list[str] = []
+    rules = {path.stem: _mapping(path, errors) for path in sorted(RULES.glob("*.yml"))}
+    available = _available(releases_dir)
+    if not isinstance(release, str) or release not in available:
+        return ReleaseData(available=available, rules=rules, errors=tuple(errors))
+    folder = releases_dir / release
+    content = _mapping(folder / "release.yml", errors)
+    flags = {}
+    flags_file = content.get("serve_flags")
+    if isinstance(flags_file, str):
+        flags = _flags(_mapping(folder / flags_file, errors))
+    locks = {}
+    for accelerator in fact.mapping(content, "accelerators").values():
+        for name in fact.mapping(accelerator, "locks").values():
+            try:
+                locks[str(name)] = lock_sha256((folder / str(name)).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError):
+                continue
+    return ReleaseData(
+        available=available,
+        release=content or None,
+        flags=flags,
+        locks=locks,
+        rules=rules,
+        errors=tuple(errors),
+    )
+
+
+def _available(releases_dir: Path) -> tuple[str, ...]:
+    names = [
+        path.parent.name
+        for path in releases_dir.glob("*/release.yml")
+        if _VERSION.fullmatch(path.parent.name)
+    ]
+    return tuple(sorted(names, key=lambda name: (fact.version_tuple(name), name)))
+
+
+def _mapping(path: Path, errors: list[str]) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        errors.append(f"{path} cannot be read: {error}")
+        return {}
+    if not isinstance(content, dict):
+        errors.append(f"{path} does not hold a dictionary")
+        return {}
+    return content
+
+
+def _flags(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    flags = content.get("flags", content)
+    return {
+        str(name): description
+        for name, description in (flags.items() if isinstance(flags, dict) else ())
+        if isinstance(description, dict)
+    }
