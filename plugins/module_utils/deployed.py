@@ -20,7 +20,7 @@ _PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,UnitFileState,ExecStart
 
 def unit_name(instance: str) -> str:
     """Name of an instance's unit."""
-    return "vllm@%s.service" % instance
+    return f"vllm@{instance}.service"
 
 
 def parse_show(stdout: str) -> dict[str, dict[str, str]]:
@@ -39,7 +39,7 @@ def parse_show(stdout: str) -> dict[str, dict[str, str]]:
 
 def port_in_config(text: str) -> int | None:
     """The port in an instance's vLLM configuration, a flat YAML mapping that we wrote."""
-    match = re.search(r"^port:\s*[\"']?(\d+)[\"']?\s*(?:#.*)?$", text, re.M)
+    match = re.search(r"^port:\s*[\"']?(\d+)[\"']?\s*(?:#.*)?$", text, re.MULTILINE)
     return int(match.group(1)) if match else None
 
 
@@ -63,7 +63,7 @@ class Deployed:
         self._opt_dir = opt_dir.rstrip("/")
         self._etc_dir = etc_dir.rstrip("/")
         self._enabled = set()
-        for unit in host.listdir("%s/multi-user.target.wants" % UNIT_DIR):
+        for unit in host.listdir(f"{UNIT_DIR}/multi-user.target.wants"):
             match = _UNIT.match(unit)
             if match:
                 self._enabled.add(match.group("name"))
@@ -87,14 +87,14 @@ class Deployed:
     def _releases(self) -> list[dict[str, Any]]:
         """Every release's virtual environment with its proof."""
         found = []
-        directory = "%s/releases" % self._opt_dir
+        directory = f"{self._opt_dir}/releases"
         for name in self._host.listdir(directory):
-            path = "%s/%s" % (directory, name)
+            path = f"{directory}/{name}"
             if name.startswith(".") or not self._host.is_dir(path):
                 continue
             manifest = None
             try:
-                read = json.loads(self._host.read_text("%s/%s" % (path, PROVED)) or "")
+                read = json.loads(self._host.read_text(f"{path}/{PROVED}") or "")
                 manifest = read if isinstance(read, dict) else None
             except ValueError:
                 pass  # absent or half-written: not proved
@@ -107,10 +107,10 @@ class Deployed:
         """One entry of `instances`."""
         unit = unit_name(name)
         read = self._host.read_text
-        config = read("%s/%s.yaml" % (self._etc_dir, name)) or ""
-        drop_ins = "%s/%s.d" % (UNIT_DIR, unit)
+        config = read(f"{self._etc_dir}/{name}.yaml") or ""
+        drop_ins = f"{UNIT_DIR}/{unit}.d"
         texts = [shown.get("ExecStart", ""), shown.get("Environment", "")]
-        texts += [read("%s/%s" % (drop_ins, entry)) or "" for entry in self._host.listdir(drop_ins)]
+        texts += [read(f"{drop_ins}/{entry}") or "" for entry in self._host.listdir(drop_ins)]
         venvs = [venv for venv in (venv_in(text, self._opt_dir) for text in texts) if venv]
         pid = shown.get("MainPID", "0")
         return {
@@ -137,9 +137,9 @@ class Deployed:
             match = _UNIT.match(unit)
             if match:
                 names.add(match.group("name"))
-        tools = "%s/tools" % self._opt_dir
+        tools = f"{self._opt_dir}/tools"
         return {
-            "tools": tools if self._host.is_executable("%s/bin/python" % tools) else None,
+            "tools": tools if self._host.is_executable(f"{tools}/bin/python") else None,
             "releases": self._releases(),
             "instances": {
                 name: self._instance(name, units.get(unit_name(name), {})) for name in sorted(names)

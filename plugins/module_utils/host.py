@@ -10,6 +10,8 @@ there: absence is an answer.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import pwd
@@ -18,7 +20,8 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, NamedTuple
 
 # After a SIGKILL a process that hangs inside a driver's ioctl does not go away; it is left behind
 # rather than waited for.
@@ -86,7 +89,7 @@ class Running:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            self._error = "%s cannot be started: %s" % (self._argv[0], error)
+            self._error = f"{self._argv[0]} cannot be started: {error}"
 
     def result(self) -> Completed:
         """Waits for the program to end and returns what it said."""
@@ -98,15 +101,13 @@ class Running:
                 timeout=max(0.0, self._deadline - time.monotonic())
             )
         except subprocess.TimeoutExpired:
-            process.kill()
-            try:
+            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_REAP_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
-            message = "%s did not end within %g s" % (self._argv[0], self._timeout)
+            message = f"{self._argv[0]} did not end within {self._timeout:g} s"
             return Completed(None, "", "", message)
         return Completed(
             process.returncode,
@@ -122,7 +123,8 @@ class Forked:
     A driver's library can hang or crash its process. Here that is a result.
     """
 
-    def __init__(self, function: Callable[[], Any], timeout: float) -> None:
+    def __init__(self, name: str, function: Callable[[], Any], timeout: float) -> None:
+        self._name = name
         self._deadline = time.monotonic() + timeout
         self._timeout = timeout
         self._read, write = os.pipe()
@@ -144,8 +146,8 @@ class Forked:
                 os.dup2(null, descriptor)
             try:
                 answer = {"value": function()}
-            except Exception as error:  # any failure of a foreign library is an answer here
-                answer = {"raised": "%s: %s" % (type(error).__name__, error)}
+            except Exception as error:  # noqa: BLE001 -- whatever a foreign library raises is an answer
+                answer = {"raised": f"{type(error).__name__}: {error}"}
             with os.fdopen(write, "wb") as pipe:
                 pipe.write(json.dumps(answer).encode())
         finally:
@@ -169,19 +171,21 @@ class Forked:
         if timed_out:
             os.kill(self._pid, signal.SIGKILL)
         status = self._reap()
+        name = self._name
         if timed_out:
-            return Isolated(None, "no answer within %g s" % self._timeout, None, True)
+            return Isolated(None, f"{name} gave no answer within {self._timeout:g} s", None, True)
         if status is not None and os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
+            signal_name = _signal_name(number)
             return Isolated(
-                None, "crashed by signal %d (%s)" % (number, _signal_name(number)), number, False
+                None, f"{name} crashed by signal {number} ({signal_name})", number, False
             )
         try:
             answer = json.loads(data)
         except ValueError:
-            return Isolated(None, "ended without an answer", None, False)
+            return Isolated(None, f"{name} ended without an answer", None, False)
         if "raised" in answer:
-            return Isolated(None, str(answer["raised"]), None, False)
+            return Isolated(None, f"{name}: {answer['raised']}", None, False)
         return Isolated(answer["value"], None, None, False)
 
     def _reap(self) -> int | None:
@@ -300,6 +304,10 @@ class Host:
             return None
         return words[1] if len(words) == 2 and words[0] == "glibc" else None
 
+    def has_module(self, name: str) -> bool:
+        """Whether this Python can import a top-level module."""
+        return importlib.util.find_spec(name) is not None
+
     def effective_uid(self) -> int:
         """Effective user id of this process; 0 is root."""
         return os.geteuid()
@@ -321,14 +329,14 @@ class Host:
             Lowest process id by inode; a socket of a process that this user may not look into, or
             of another PID namespace, is left out.
         """
-        wanted = {"socket:[%s]" % inode: inode for inode in inodes}
+        wanted = {f"socket:[{inode}]": inode for inode in inodes}
         owners: dict[str, int] = {}
         if not wanted:
             return owners
         readlink = os.readlink
         for pid in sorted(int(name) for name in self.listdir("/proc") if name.isdigit()):
             try:
-                directory = os.open("/proc/%d/fd" % pid, os.O_RDONLY | os.O_DIRECTORY)
+                directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
             except OSError:
                 continue
             try:
@@ -368,14 +376,17 @@ class Host:
         """Starts a program and waits for it; see `start`."""
         return self.start(argv, timeout, environ).result()
 
-    def start_isolated(self, function: Callable[[], Any], timeout: float = 10.0) -> Forked:
+    def start_isolated(
+        self, name: str, function: Callable[[], Any], timeout: float = 10.0
+    ) -> Forked:
         """Starts a function in a child process, so that it may hang or crash.
 
         Args:
+            name: What it asks, for messages.
             function: What to run; its result must be JSON's kind of data.
             timeout: Seconds until the child is killed.
 
         Returns:
             A handle whose `result()` waits.
         """
-        return Forked(function, timeout)
+        return Forked(name, function, timeout)

@@ -33,9 +33,9 @@ def parse_config(text: str) -> tuple[dict[str, Any] | None, str | None]:
     try:
         config = json.loads(text)
     except ValueError as error:
-        return None, "not JSON: %s" % error
+        return None, f"not JSON: {error}"
     if not isinstance(config, dict):
-        return None, "not a JSON object but a %s" % type(config).__name__
+        return None, f"not a JSON object but a {type(config).__name__}"
     return config, None
 
 
@@ -68,7 +68,7 @@ def safetensors_length(host: Host, path: str) -> int | None:
         ends = [
             entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
         ]
-        return 8 + length + max(ends, default=0)
+        return 8 + int(length) + int(max(ends, default=0))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
 
@@ -93,18 +93,18 @@ def weights(host: Host, directory: str, names: list[str]) -> dict[str, Any]:
         listed = [name for name in names if name.endswith(suffix) and name not in _NOT_WEIGHTS]
         shards = []
         if index in present:
-            shards = shards_of(host.read_text("%s/%s" % (directory, index)) or "")
+            shards = shards_of(host.read_text(f"{directory}/{index}") or "")
         wanted = shards or listed
         if not wanted:
             continue
-        sizes = {name: host.size("%s/%s" % (directory, name)) for name in wanted}
+        sizes = {name: host.size(f"{directory}/{name}") for name in wanted}
         files = [{"name": name, "bytes": size} for name, size in sizes.items() if size is not None]
         incomplete = []
         if format_ == "safetensors":
             incomplete = [
                 entry["name"]
                 for entry in files
-                if safetensors_length(host, "%s/%s" % (directory, entry["name"])) != entry["bytes"]
+                if safetensors_length(host, f"{directory}/{entry['name']}") != entry["bytes"]
             ]
         return {
             "format": format_,
@@ -132,12 +132,12 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
     names = host.listdir(directory) if readable else []
     config, config_error = None, None
     if "config.json" in names:
-        text = host.read_text("%s/config.json" % directory)
+        text = host.read_text(f"{directory}/config.json")
         if text is None:
             config_error = "cannot be read"
         else:
             config, config_error = parse_config(text)
-    present = {name for name in names if host.is_file("%s/%s" % (directory, name))}
+    present = {name for name in names if host.is_file(f"{directory}/{name}")}
     return {
         "exists": exists,
         "is_directory": is_directory,

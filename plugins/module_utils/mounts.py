@@ -66,8 +66,8 @@ def mount_of(path: str, mounts: list[Mount]) -> Mount | None:
     """The mount that a resolved absolute path is on; a later mount hides an earlier one."""
     best: Mount | None = None
     for mount in mounts:
-        prefix = mount.point.rstrip("/") + "/"
-        if (path + "/").startswith(prefix) and (
+        prefix = f"{mount.point.rstrip('/')}/"
+        if (f"{path}/").startswith(prefix) and (
             best is None or len(mount.point) >= len(best.point)
         ):
             best = mount

@@ -32,8 +32,8 @@ def dpkg_versions(status: bytes, names: list[str]) -> dict[str, str | None]:
         while start >= 0 and versions[name] is None:  # one paragraph for each architecture
             end = text.find(b"\n\n", start + 1)
             paragraph = text[start : end if end >= 0 else len(text)]
-            installed = re.search(rb"^Status: \S+ \S+ installed$", paragraph, re.M)
-            version = re.search(rb"^Version: (\S+)", paragraph, re.M)
+            installed = re.search(rb"^Status: \S+ \S+ installed$", paragraph, re.MULTILINE)
+            version = re.search(rb"^Version: (\S+)", paragraph, re.MULTILINE)
             if installed and version:
                 versions[name] = version.group(1).decode()
             start = text.find(needle, start + len(needle) - 1)
@@ -41,7 +41,7 @@ def dpkg_versions(status: bytes, names: list[str]) -> dict[str, str | None]:
 
 
 def parse_rpm(stdout: str, names: list[str]) -> dict[str, str | None]:
-    """Reads what `rpm -q --queryformat '%{NAME}\\t%{EVR}\\n'` printed; absent ones are None."""
+    r"""Reads what `rpm -q --queryformat '%{NAME}\t%{EVR}\n'` printed; absent ones are None."""
     versions: dict[str, str | None] = dict.fromkeys(names)
     for line in stdout.splitlines():
         name, tab, version = line.partition("\t")
@@ -67,6 +67,6 @@ def read(host: Host, names: list[str]) -> dict[str, str | None]:
         return dpkg_versions(status, names)
     for path in _RPM:
         if host.is_executable(path):
-            argv = [path, "-q", "--queryformat", "%{NAME}\\t%{EVR}\\n", "--"] + names
+            argv = [path, "-q", "--queryformat", "%{NAME}\\t%{EVR}\\n", "--", *names]
             return parse_rpm(host.run(argv, timeout=20.0).stdout, names)
     return dict.fromkeys(names)

@@ -26,7 +26,7 @@ def read(host: Host) -> list[dict[str, str]]:
     for address in host.listdir(PCI_DIR):
         entry = {"address": address}
         for key in ("vendor", "device", "class"):
-            entry[key] = (host.read_text("%s/%s/%s" % (PCI_DIR, address, key)) or "").strip()
+            entry[key] = (host.read_text(f"{PCI_DIR}/{address}/{key}") or "").strip()
             if key == "vendor" and entry[key] != NVIDIA:
                 break
         else:

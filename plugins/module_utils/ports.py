@@ -28,7 +28,7 @@ def parse_address(text: str) -> tuple[str, int]:
     address, port = text.split(":")
     order = "<" if sys.byteorder == "little" else ">"
     words = [int(address[start : start + 8], 16) for start in range(0, len(address), 8)]
-    packed = struct.pack("%s%dI" % (order, len(words)), *words)
+    packed = struct.pack(f"{order}{len(words)}I", *words)
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, packed), int(port, 16)
 

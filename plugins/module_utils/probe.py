@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import (
     models_dir,
@@ -60,7 +61,7 @@ def collect(host: Host, questions: Questions) -> dict[str, Any]:
         host, pythons, gpu, nvcc, mounts, ports, packages, models, deployed; each as its reader
         documents it.
     """
-    gpus = Gpus(host)
+    gpus = Gpus(host, f"{questions.opt_dir.rstrip('/')}/tools")
     deployed = Deployed(host, questions.opt_dir, questions.etc_dir)
     pythons = Pythons(host, questions.python)
     toolchain = Toolchain(host, questions.service_path)

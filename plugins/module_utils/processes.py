@@ -47,9 +47,8 @@ def unit_of(cgroup: str, init_cgroup: str) -> str | None:
     if path is None:
         return None
     root = (systemd_path(init_cgroup) or "/").rstrip("/")
-    if root.endswith("/init.scope"):
-        root = root[: -len("/init.scope")]
-    if root and (path == root or path.startswith(root + "/")):
+    root = root.removesuffix("/init.scope")
+    if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     for part in path.split("/"):
         if part.endswith(_UNIT_SUFFIXES):
@@ -72,7 +71,7 @@ class Processes:
 
     def name(self, pid: int) -> str | None:
         """The kernel's name for the process (at most 15 bytes), or None when it is gone."""
-        text = self._host.read_text("/proc/%d/comm" % pid)
+        text = self._host.read_text(f"/proc/{pid}/comm")
         return None if text is None else text.rstrip("\n")
 
     def command(self, pid: int) -> str | None:
@@ -84,7 +83,7 @@ class Processes:
         Returns:
             The title, or None when the process is gone.
         """
-        arguments = self._host.read_text("/proc/%d/cmdline" % pid, 4096)
+        arguments = self._host.read_text(f"/proc/{pid}/cmdline", 4096)
         first = (arguments or "").split("\0", 1)[0].strip()
         if not first:
             return self.name(pid)
@@ -92,12 +91,12 @@ class Processes:
 
     def owner(self, pid: int) -> str | None:
         """Login name of the process's user (the number where no account has it), or None."""
-        for line in (self._host.read_text("/proc/%d/status" % pid) or "").splitlines():
+        for line in (self._host.read_text(f"/proc/{pid}/status") or "").splitlines():
             if line.startswith("Uid:"):
                 return self._host.user_name(int(line.split()[2]))  # the effective one
         return None
 
     def unit(self, pid: int) -> str | None:
         """The systemd unit of the process, or None."""
-        text = self._host.read_text("/proc/%d/cgroup" % pid)
+        text = self._host.read_text(f"/proc/{pid}/cgroup")
         return None if text is None else unit_of(text, self._init)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host, Running
 
@@ -36,9 +37,7 @@ def find(host: Host, extra: Sequence[str] = ()) -> list[str]:
     """
     paths = list(extra)
     for directory in DIRECTORIES:
-        paths += [
-            "%s/%s" % (directory, name) for name in host.listdir(directory) if _NAME.match(name)
-        ]
+        paths += [f"{directory}/{name}" for name in host.listdir(directory) if _NAME.match(name)]
     seen = set()
     found = []
     for path in paths:
@@ -84,7 +83,7 @@ class Pythons:
                 version, include, ensurepip = json.loads(done.stdout)
             except ValueError:
                 continue
-            header = "%s/Python.h" % include
+            header = f"{include}/Python.h"
             answers.append(
                 {
                     "path": path,

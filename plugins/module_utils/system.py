@@ -109,15 +109,15 @@ def cgroup_mode(mountinfo: str) -> str | None:
 
 
 def systemd_version(host: Host) -> int | None:
-    """systemd's major version, read off its private library's name; started only if that fails.
+    """Systemd's major version, read off its private library's name; started only if that fails.
 
     Returns:
         For example 252, or None where systemd is not installed.
     """
     for directory in ["/usr/lib/systemd", "/lib/systemd"] + [
-        "%s/%s/systemd" % (base, name)
+        f"{base}/{name}/systemd"
         for base in ("/usr/lib", "/usr/lib64")
-        for name in ("", "%s-linux-gnu" % host.uname().machine)
+        for name in ("", f"{host.uname().machine}-linux-gnu")
     ]:
         for name in host.listdir(directory):
             match = _SYSTEMD_LIBRARY.match(name)

@@ -43,7 +43,7 @@ class Candidate(NamedTuple):
 def which(host: Host, name: str, search_path: str) -> str | None:
     """The program that a search path leads to, else None."""
     for directory in search_path.split(":"):
-        path = "%s/%s" % (directory.rstrip("/"), name)
+        path = f"{directory.rstrip('/')}/{name}"
         if directory.startswith("/") and host.is_executable(path):
             return path
     return None
@@ -67,14 +67,14 @@ def find_nvcc(host: Host, service_path: str) -> list[Candidate]:
     homes = ["/usr/local/cuda"]
     # Newest first: cuda-12.10 after cuda-12.9.
     versions = [name for name in host.listdir("/usr/local") if name.startswith("cuda-")]
-    homes += ["/usr/local/%s" % name for name in sorted(versions, key=_version_key, reverse=True)]
+    homes += [f"/usr/local/{name}" for name in sorted(versions, key=_version_key, reverse=True)]
     homes.append("/opt/cuda")
-    ways += [("%s/bin/nvcc" % home, home) for home in homes]
-    ways.append(("%s/bin/nvcc" % _PACKAGED, "package"))
+    ways += [(f"{home}/bin/nvcc", home) for home in homes]
+    ways.append((f"{_PACKAGED}/bin/nvcc", "package"))
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         home = host.environ.get(variable, "")
         if home.startswith("/"):
-            ways.append(("%s/bin/nvcc" % home.rstrip("/"), variable))
+            ways.append((f"{home.rstrip('/')}/bin/nvcc", variable))
     ways.append((which(host, "nvcc", host.environ.get("PATH", "")), "login PATH"))
     seen = set()
     found = []
@@ -89,7 +89,7 @@ def find_nvcc(host: Host, service_path: str) -> list[Candidate]:
 
 
 def recorded_version(host: Host, nvcc: str) -> str | None:
-    """nvcc's version from the file that NVIDIA's toolkit keeps beside it.
+    """Nvcc's version from the file that NVIDIA's toolkit keeps beside it.
 
     Args:
         host: The machine.
@@ -101,11 +101,11 @@ def recorded_version(host: Host, nvcc: str) -> str | None:
     """
     home = host.realpath(nvcc).rsplit("/bin/", 1)[0]
     try:
-        components = json.loads(host.read_text("%s/version.json" % home) or "")
+        components = json.loads(host.read_text(f"{home}/version.json") or "")
         return str((components.get("cuda_nvcc") or components["cuda"])["version"])
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    match = re.search(r"CUDA Version (\d[\d.]*)", host.read_text("%s/version.txt" % home) or "")
+    match = re.search(r"CUDA Version (\d[\d.]*)", host.read_text(f"{home}/version.txt") or "")
     return match.group(1) if match else None
 
 
@@ -172,7 +172,8 @@ class Toolchain:
             it), service_path. A candidate whose version is None is there and does not run.
         """
         candidates = []
-        for candidate, version, running in self._nvcc:
+        for candidate, recorded, running in self._nvcc:
+            version = recorded
             if running is not None:
                 version = parse_nvcc_version(running.result().stdout)
             candidates.append(

@@ -112,7 +112,7 @@ def run(module: AnsibleModule, host: Host) -> None:
     """
     absolute = ("paths", "models", "python", "opt_dir", "etc_dir")
     relative = [
-        "%s: %s" % (name, path)
+        f"{name}: {path}"
         for name in absolute
         for path in (
             [module.params[name]] if isinstance(module.params[name], str) else module.params[name]
@@ -120,7 +120,7 @@ def run(module: AnsibleModule, host: Host) -> None:
         if not path.startswith("/")
     ]
     if relative:
-        module.fail_json(msg="Give absolute paths. Not absolute: %s" % ", ".join(relative))
+        module.fail_json(msg=f"Give absolute paths. Not absolute: {', '.join(relative)}")
     questions = probe.Questions(**{name: module.params[name] for name in probe.Questions._fields})
     module.exit_json(changed=False, facts=probe.collect(host, questions))
 
