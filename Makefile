@@ -72,8 +72,8 @@ lock-controller: env ## Resolve the controller's own locks in requirements/ anew
 	@scripts/lock-controller
 	@scripts/env
 
-hosts-clean: env ## Remove every throwaway host, also after a crash
-	@tests/hosts/testhost down --all
+hosts-clean: ## Remove every throwaway host and what a crash left (root)
+	@tests/hosts/testhosts.py clean
 
 clean: ## Remove what was built here, .venv too; the user's caches stay
 	@rm -rf .venv .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache build
