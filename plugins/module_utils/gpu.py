@@ -107,7 +107,8 @@ class Gpus:
         if self._nvml is not None:
             asked = self._nvml.result()
             if asked.error is None:
-                return "pynvml", dict(asked.value)
+                absent = asked.value["code"] == nvml.LIBRARY_NOT_FOUND
+                return None if absent else "pynvml", dict(asked.value)
             return "pynvml", dict(nothing, error=asked.error)
         library = self._library.result().value if self._library is not None else None
         if self._smi is None:

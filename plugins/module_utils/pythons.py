@@ -18,25 +18,28 @@ _NAME = re.compile(r"^python3\.\d+$")
 # The header's place is asked for as Triton does when it compiles its launcher (triton 3.5.1,
 # runtime/build.py): Debian's `posix_local` scheme would name a directory nobody fills.
 _QUESTION = """\
-import importlib.util, json, platform, sysconfig
-print(json.dumps([platform.python_version(),
+import importlib.util, json, sys, sysconfig
+print(json.dumps(["%d.%d.%d" % sys.version_info[:3],
                   sysconfig.get_paths(scheme="posix_prefix")["include"],
                   importlib.util.find_spec("ensurepip") is not None]))
 """
 
 
-def find(host: Host, extra: Sequence[str] = ()) -> list[str]:
+def find(
+    host: Host, extra: Sequence[str] = (), directories: Sequence[str] = DIRECTORIES
+) -> list[str]:
     """Lists interpreters by path.
 
     Args:
         host: The machine.
-        extra: Further paths to ask, first in the list; kept when they do not exist.
+        extra: Further paths, first in the list; kept when they do not exist.
+        directories: Where to look for python3.*.
 
     Returns:
         Paths, each file once: a second name of the same file is left out.
     """
     paths = list(extra)
-    for directory in DIRECTORIES:
+    for directory in directories:
         paths += [f"{directory}/{name}" for name in host.listdir(directory) if _NAME.match(name)]
     seen = set()
     found = []
@@ -54,13 +57,16 @@ class Pythons:
 
     Args:
         host: The machine.
-        extra: Interpreters to ask beside those in /usr/bin and /usr/local/bin.
+        extra: Interpreters to ask beside those found.
+        directories: Where to look for python3.*.
     """
 
-    def __init__(self, host: Host, extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, host: Host, extra: Sequence[str] = (), directories: Sequence[str] = DIRECTORIES
+    ) -> None:
         self._host = host
         self._asked: list[tuple[str, Running]] = []
-        for path in find(host, extra):
+        for path in find(host, extra, directories):
             if host.is_executable(path):
                 # -I: nothing of the caller's environment; -S: site-packages are not needed.
                 argv = [path, "-I", "-S", "-c", _QUESTION]

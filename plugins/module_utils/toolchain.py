@@ -166,8 +166,10 @@ class Toolchain:
         """Reads `facts.nvcc`.
 
         Returns:
-            found, path, version (of the first candidate that tells its version), candidates
-            [{path, version, source}], c_compiler, cxx_compiler ({path, version} or None),
+            found, path, version (of the first candidate that tells its version), on_service_path
+            (whether the service's PATH leads to it: what vLLM asks before it lets FlashInfer
+            compile; vllm 0.14.1, utils/flashinfer.py), candidates [{path, version, source}],
+            c_compiler, cxx_compiler ({path, version} or None),
             libc_headers (whether a C program can include <stdlib.h>; gcc alone does not bring
             it), service_path. A candidate whose version is None is there and does not run.
         """
@@ -184,6 +186,7 @@ class Toolchain:
             "found": working is not None,
             "path": working["path"] if working else None,
             "version": working["version"] if working else None,
+            "on_service_path": working is not None and working["source"] == "PATH",
             "candidates": candidates,
             "c_compiler": self._compiler_facts(self._c),
             "cxx_compiler": self._compiler_facts(self._cxx),

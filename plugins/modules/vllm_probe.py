@@ -94,6 +94,154 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+facts:
+  description: What was found. What cannot be known is null.
+  returned: always
+  type: dict
+  contains:
+    host:
+      description: The host itself. Sizes are bytes.
+      type: dict
+      sample:
+        hostname: ac-3090
+        distribution: ubuntu
+        distribution_version: "24.04"
+        distribution_like: [debian]
+        os_family: debian
+        architecture: x86_64
+        kernel: 6.8.0-90-generic
+        glibc: "2.39"
+        effective_uid: 0
+        systemd_version: 255
+        systemd_running: true
+        cgroup: v2
+        cpu_count: 16
+        cpu_flags: [avx2]
+        memory_total_bytes: 67279618048
+        memory_available_bytes: 62277025792
+    pythons:
+      description:
+        - Python interpreters that answer, with V(headers), the path of Python.h, and V(venv), whether
+          they can make virtual environments.
+      type: list
+      elements: dict
+      sample:
+        - path: /usr/bin/python3.12
+          version: 3.12.3
+          headers: /usr/include/python3.12/Python.h
+          venv: true
+    gpu:
+      description: GPUs and driver, what M(compute_plane.vllm.gpu_info) returns.
+      type: dict
+      sample:
+        driver:
+          loaded: true
+          version: 590.48.01
+          cuda_version: "13.1"
+          module_version: 590.48.01
+          library_version: 590.48.01
+          mismatch: false
+          open_module: false
+          cuinit: {ok: true, code: 0, error: null}
+          error: null
+        pci_devices:
+          - {address: "0000:01:00.0", vendor: "0x10de", device: "0x2204", class: "0x030000"}
+        gpus:
+          - index: 0
+            uuid: GPU-8f5d9c1e-3b1a-4c52-9d0e-7a64f1e2b390
+            name: NVIDIA GeForce RTX 3090
+            compute_capability: "8.6"
+            memory_total_bytes: 25769803776
+            memory_free_bytes: 25325207552
+        devices: [/dev/nvidia0, /dev/nvidia-uvm, /dev/nvidiactl]
+        source: nvidia-smi
+    nvcc:
+      description: CUDA toolkit and compilers, what M(compute_plane.vllm.nvcc_info) returns.
+      type: dict
+      sample:
+        found: false
+        path: null
+        version: null
+        on_service_path: false
+        candidates: []
+        c_compiler: {path: /usr/bin/gcc, version: 13.3.0}
+        cxx_compiler: {path: /usr/bin/g++, version: 13.3.0}
+        libc_headers: true
+        service_path: /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    mounts:
+      description:
+        - For each path in O(paths), the file system that it is on or would be on. V(existing) is the
+          nearest part of the path that is there. V(free_bytes) is what users other than root can
+          fill.
+      type: dict
+      sample:
+        /opt/vllm:
+          existing: /opt
+          mount: /
+          device: /dev/nvme0n1p2
+          fstype: ext4
+          options: [rw, relatime]
+          total_bytes: 982141468672
+          free_bytes: 612345675776
+          read_only: false
+    ports:
+      description:
+        - Every listening TCP socket. Process and unit are null where this user may not see them.
+      type: list
+      elements: dict
+      sample:
+        - {address: "127.0.0.1", port: 8000, pid: 48001, process: python3, unit: vllm@chat.service}
+    packages:
+      description: Version of each package in O(packages), null for one that is not installed.
+      type: dict
+      sample:
+        gcc: 4:13.2.0-7ubuntu1
+        python3-dev: null
+    models:
+      description:
+        - For each directory in O(models), whether it is there, its C(config.json), its weights and
+          whether it has a tokenizer.
+        - V(weights.missing) lists files that the index names, or links lead to, and that are not
+          there. V(weights.incomplete) lists safetensors files whose length is not what their header
+          says.
+      type: dict
+      sample:
+        /srv/models/smollm2-135m-instruct:
+          exists: true
+          is_directory: true
+          readable: true
+          config: {architectures: [LlamaForCausalLM], hidden_size: 576}
+          config_error: null
+          weights:
+            format: safetensors
+            files: [{name: model.safetensors, bytes: 269060552}]
+            bytes: 269060552
+            missing: []
+            incomplete: []
+          tokenizer: true
+    deployed:
+      description:
+        - What this collection put on the host before. A release that is V(proved) has the manifest
+          of its proof.
+        - Instances are those that are configured, enabled or loaded in systemd. States are null
+          where systemd does not run.
+      type: dict
+      sample:
+        tools: /opt/vllm/tools
+        releases:
+          - path: /opt/vllm/releases/0.14.1-cuda-5f0c2a9be311
+            name: 0.14.1-cuda-5f0c2a9be311
+            proved: true
+            manifest: {release: 0.14.1, accelerator: cuda, python: /usr/bin/python3.12}
+        instances:
+          chat:
+            unit: vllm@chat.service
+            active_state: active
+            sub_state: running
+            enabled: true
+            main_pid: 48001
+            port: 8000
+            venv: /opt/vllm/releases/0.14.1-cuda-5f0c2a9be311
 """
 
 from ansible.module_utils.basic import AnsibleModule
