@@ -94,12 +94,12 @@ def allocate(
             raise HostsError(f"--ip {asked} is taken", "see `testhosts.py list`")
         return address
     for offset in [*range(11, subnet.num_addresses - 1), *range(2, 11)]:
-        address = subnet.network_address + offset
-        if address in subnet and address != subnet.broadcast_address and address not in used:
-            return address
+        free: ipaddress.IPv4Address = subnet.network_address + offset
+        if free in subnet and free != subnet.broadcast_address and free not in used:
+            return free
     raise HostsError(f"no address is free in {subnet}", "take a host down")
 
 
-def interface_name(host: str) -> str:
-    """The machine's end of a host's cable: at most 15 characters (Linux's IFNAMSIZ), stable."""
-    return "thv" + hashlib.sha256(host.encode()).hexdigest()[:8]
+def interface_name(namespace: str) -> str:
+    """The machine's end of the cable into a namespace: at most 15 characters (IFNAMSIZ), stable."""
+    return "thv" + hashlib.sha256(namespace.encode()).hexdigest()[:10]

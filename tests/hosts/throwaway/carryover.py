@@ -16,7 +16,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def uv_settings(files: list[str], environ: Mapping[str, str], pip: Indexes) -> I
 
 
 def pip_conf(settings: Indexes) -> str:
-    """pip's configuration for a guest.
+    """Write pip's configuration for a guest.
 
     Args:
         settings: What `pip_settings` found.
@@ -227,7 +227,7 @@ def pip_conf(settings: Indexes) -> str:
 
 
 def uv_toml(settings: Indexes) -> str:
-    """uv's configuration for a guest.
+    """Write uv's configuration for a guest.
 
     Args:
         settings: What `uv_settings` found.
@@ -278,12 +278,12 @@ def environment_file(environ: Mapping[str, str], settings: Indexes) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def apt_conf(dump: str, keep: Callable[[str], bool] = reachable_from_guest) -> str:
-    """apt's configuration for a guest.
+def apt_conf(dump: str, for_guest: bool = True) -> str:
+    """Write apt's configuration for a guest.
 
     Args:
         dump: What `apt-config dump` prints on this machine.
-        keep: Which proxies to keep; those that a guest can reach, by default.
+        for_guest: Whether to leave out proxies that a guest cannot reach.
 
     Returns:
         Lines for `/etc/apt/apt.conf.d/`: proxies, retries and checks of dates.
@@ -293,7 +293,8 @@ def apt_conf(dump: str, keep: Callable[[str], bool] = reachable_from_guest) -> s
         match = re.fullmatch(r'([A-Za-z:-]+) "(.*)";', line)
         if match and match[1].lower() in {name.lower() for name in APT_SETTINGS} and match[2]:
             is_proxy = match[1].lower().endswith("::proxy")
-            if not is_proxy or match[2] == "DIRECT" or keep(match[2]):
+            usable = not is_proxy or match[2] == "DIRECT" or reachable_from_guest(match[2])
+            if usable or not for_guest:
                 lines.append(line)
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -358,6 +359,6 @@ def read_machine(environ: Mapping[str, str] | None = None) -> tuple[Indexes, Ind
     return pip, uv_settings(_texts(*uv_files), env, pip)
 
 
-def read_apt(keep: Callable[[str], bool] = reachable_from_guest) -> str:
+def read_apt(for_guest: bool = True) -> str:
     """Read apt's settings on this machine, as `apt_conf` gives them; empty without apt."""
-    return apt_conf(run(["apt-config", "dump"], check=False).stdout, keep)
+    return apt_conf(run(["apt-config", "dump"], check=False).stdout, for_guest)

@@ -4,8 +4,8 @@
 """Control groups for hosts where PID 1 is not systemd.
 
 systemd-nspawn makes `payload` and `supervisor` below the group it is started in, so each host gets
-a group of its own in every hierarchy: <mount>/testhosts/hosts/<name>. What watches over it sits in
-<mount>/testhosts/supervisors, outside of the host's limits.
+a group of its own in every hierarchy: <mount>/<ident>/hosts/<name>, where <ident> is
+`Settings.ident`. What watches over it sits in <mount>/<ident>/supervisors, outside of its limits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .common import HostsError
-
-ROOT = "testhosts"
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,16 @@ def _usable(found: list[Hierarchy]) -> list[Hierarchy]:
     return [h for h in found if "cpuset" not in h.controllers]
 
 
-def host_groups(host: str) -> list[Path]:
+def host_groups(ident: str, host: str) -> list[Path]:
     """A host's own groups, one a hierarchy, whether they exist or not."""
-    return [h.mount / ROOT / "hosts" / host for h in _usable(hierarchies())]
+    return [h.mount / ident / "hosts" / host for h in _usable(hierarchies())]
 
 
-def create(host: str, memory: int | None = None) -> None:
+def create(ident: str, host: str, memory: int | None = None) -> None:
     """Make a host's groups.
 
     Args:
+        ident: What all hosts' groups lie in.
         host: The host's name.
         memory: Bytes of memory it may use in all; unlimited by default.
 
@@ -105,11 +104,11 @@ def create(host: str, memory: int | None = None) -> None:
         HostsError: The machine does not hand its controllers on.
     """
     for hierarchy in _usable(hierarchies()):
-        group = hierarchy.mount / ROOT / "hosts" / host
-        (hierarchy.mount / ROOT / "supervisors").mkdir(parents=True, exist_ok=True)
+        group = hierarchy.mount / ident / "hosts" / host
+        (hierarchy.mount / ident / "supervisors").mkdir(parents=True, exist_ok=True)
         group.mkdir(parents=True, exist_ok=True)
         if hierarchy.version == 2 and (hierarchy.mount / "cgroup.controllers").read_text().split():
-            for parent in (hierarchy.mount, hierarchy.mount / ROOT, group.parent):
+            for parent in (hierarchy.mount, hierarchy.mount / ident, group.parent):
                 _hand_on(parent)
         if memory is not None:
             for name in ("memory.max", "memory.limit_in_bytes"):
@@ -139,9 +138,9 @@ def enter(groups: list[Path]) -> None:
         (group / "cgroup.procs").write_text("0", encoding="ascii")
 
 
-def enter_supervisors() -> None:
+def enter_supervisors(ident: str) -> None:
     """Move the calling process to where the hosts' supervisors sit."""
-    enter([h.mount / ROOT / "supervisors" for h in _usable(hierarchies())])
+    enter([h.mount / ident / "supervisors" for h in _usable(hierarchies())])
 
 
 def _tree(group: Path) -> list[Path]:
@@ -149,20 +148,21 @@ def _tree(group: Path) -> list[Path]:
     return [Path(top) for top, _, _ in os.walk(group, topdown=False)]
 
 
-def processes(host: str) -> set[int]:
+def processes(ident: str, host: str) -> set[int]:
     """Process ids in any of a host's groups."""
     pids: set[int] = set()
-    for group in host_groups(host):
+    for group in host_groups(ident, host):
         for directory in _tree(group):
             with contextlib.suppress(OSError):
                 pids |= {int(word) for word in (directory / "cgroup.procs").read_text().split()}
     return pids
 
 
-def kill(host: str, timeout: float = 5.0) -> None:
+def kill(ident: str, host: str, timeout: float = 5.0) -> None:
     """Kill everything in a host's groups and wait for it to be gone.
 
     Args:
+        ident: What all hosts' groups lie in.
         host: The host's name.
         timeout: Seconds to wait.
 
@@ -170,7 +170,7 @@ def kill(host: str, timeout: float = 5.0) -> None:
         HostsError: Something would not die.
     """
     deadline = time.monotonic() + timeout
-    while pids := processes(host):
+    while pids := processes(ident, host):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -179,9 +179,9 @@ def kill(host: str, timeout: float = 5.0) -> None:
         time.sleep(0.05)
 
 
-def remove(host: str) -> None:
+def remove(ident: str, host: str) -> None:
     """Remove a host's empty groups; nothing happens where there are none."""
-    for group in host_groups(host):
+    for group in host_groups(ident, host):
         for directory in _tree(group):
             # The kernel lets a group go a moment after its last process.
             for _ in range(40):
@@ -195,18 +195,18 @@ def remove(host: str) -> None:
                     break
 
 
-def known_hosts() -> list[str]:
+def known_hosts(ident: str) -> list[str]:
     """Names of the hosts that have a group, also of those a crash left behind."""
     names: set[str] = set()
     for hierarchy in hierarchies():
         with contextlib.suppress(OSError):
-            names |= {p.name for p in (hierarchy.mount / ROOT / "hosts").iterdir() if p.is_dir()}
+            names |= {p.name for p in (hierarchy.mount / ident / "hosts").iterdir() if p.is_dir()}
     return sorted(names)
 
 
-def remove_root() -> None:
+def remove_root(ident: str) -> None:
     """Remove the groups above the hosts', when no host is left."""
     for hierarchy in hierarchies():
-        for directory in _tree(hierarchy.mount / ROOT):
+        for directory in _tree(hierarchy.mount / ident):
             with contextlib.suppress(OSError):
                 directory.rmdir()

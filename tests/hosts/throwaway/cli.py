@@ -10,12 +10,12 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from . import hosts, images, needs
-from .common import HostsError, Settings, parse_size, say
+from .common import HostsError, Settings, become, parse_size, say
 from .launcher import Machine, enter_argv, enter_environment, leader, supervise
 
 EPILOG = """\
@@ -26,7 +26,7 @@ environment:
   TESTHOSTS_DNS      name servers for the hosts (default: the machine's)
   TESTHOSTS_MIRROR   Debian mirror for new images (default: the machine's, else mmdebstrap's)
 
-exit status: 0 done, 1 a command in a host failed, 2 something is missing or wrong (one line each)
+exit status: 0 done, 2 something is missing or wrong (one line each); exec and ssh: the command's
 """
 
 
@@ -66,14 +66,35 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--image", choices=images.SUITES, help=f"default {images.SUITES[0]}")
     up.add_argument("--ip", metavar="A.B.C.D", help="default: the lowest free one")
     up.add_argument("--memory", type=_size, metavar="SIZE", help="all it may use, such as 2G")
-    up.add_argument("--seed", type=_pair, action="append", default=[], metavar="DIR=TARGET",
-                    help="hard-link a directory of this machine into it (shares inodes)")
-    up.add_argument("--bind", action="append", default=[], metavar="SRC[:DEST[:OPT]]",
-                    help="bind-mount, as systemd-nspawn's --bind=")
-    up.add_argument("--bind-ro", action="append", default=[], metavar="SRC[:DEST[:OPT]]",
-                    help="the same, read-only")
-    up.add_argument("--timeout", type=float, default=hosts.READY_SECONDS, metavar="SECONDS",
-                    help="from its start until ready (default %(default)s)")
+    up.add_argument(
+        "--seed",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="DIR=TARGET",
+        help="hard-link a directory of this machine into it (shares inodes)",
+    )
+    up.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="SRC[:DEST[:OPT]]",
+        help="bind-mount, as systemd-nspawn's --bind=",
+    )
+    up.add_argument(
+        "--bind-ro",
+        action="append",
+        default=[],
+        metavar="SRC[:DEST[:OPT]]",
+        help="the same, read-only",
+    )
+    up.add_argument(
+        "--timeout",
+        type=float,
+        default=hosts.READY_SECONDS,
+        metavar="SECONDS",
+        help="from its start until ready (default %(default)s)",
+    )
     up.add_argument("--json", action="store_true", help="print a JSON object")
 
     down = commands.add_parser("down", help="power hosts off and remove them")
@@ -123,10 +144,10 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["_supervise"]:
-        return supervise(Machine(words[1], Path(words[2]), None, tuple(words[3:])))
+        return supervise(Machine(words[1], words[2], Path(words[3]), None, tuple(words[4:])))
     arguments = parser().parse_args(words)
     # A terminated `up` must clean up like an interrupted one.
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     try:
         return _dispatch(arguments, Settings.from_environment())
     except HostsError as error:
@@ -143,12 +164,14 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
     command = arguments.command
     if command == "check":
         return _check(settings)
-    if command == "list":
-        return _list(settings, arguments.json)
     if command == "inventory":
         print(inventory_yaml([hosts.Host(settings, name) for name in arguments.names]), end="")
         return 0
-    needs.require(settings, builds=command in ("up", "image"))
+    needs.require_root()
+    if command == "list":
+        return _list(settings, arguments.json)
+    if command in ("up", "image"):
+        needs.require(settings)
     if command == "up":
         return _up(arguments, settings)
     if command == "down":
@@ -158,14 +181,12 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
         given = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
         if not given:
             raise HostsError("exec needs a command", "exec NAME -- CMD …")
-        words = enter_argv(host.leader(), given)
-        os.execvpe(words[0], words, enter_environment())
+        become(enter_argv(host.leader(), given), enter_environment())
     if command == "ssh":
         given = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
-        words = hosts.Host(settings, arguments.name).ssh_argv(given)
-        os.execvp(words[0], words)
+        become(hosts.Host(settings, arguments.name).ssh_argv(given))
     if command == "logs":
-        return _logs(hosts.Host(settings, arguments.name), arguments.follow)
+        _logs(hosts.Host(settings, arguments.name), arguments.follow)
     if command == "harvest":
         for source, target in arguments.pairs:
             tally = hosts.Host(settings, arguments.name).harvest(source, target)
@@ -217,7 +238,9 @@ def _list(settings: Settings, as_json: bool) -> int:
     rows += [(h["name"], h["state"], h["ip"], h["image"], h["created"]) for h in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     return 0
 
 
@@ -232,7 +255,7 @@ def _check(settings: Settings) -> int:
     return 2 if missing else 0
 
 
-def _logs(host: hosts.Host, follow: bool) -> int:
+def _logs(host: hosts.Host, follow: bool) -> NoReturn:
     host.require()
     console = host.machine.console
     if console.exists():
@@ -242,12 +265,10 @@ def _logs(host: hosts.Host, follow: bool) -> int:
     words = ["journalctl", "--no-pager", "--output=short-iso"]
     pid = leader(host.launcher.nspawn_pid(host.machine))
     if pid is None:
-        words += [f"--directory={host.root / 'var/log/journal'}"]
-        return subprocess.run(words, check=False).returncode
+        become([*words, f"--directory={host.root / 'var/log/journal'}"])
     if follow:
         words += ["--follow", "--lines=all"]
-    words = enter_argv(pid, words)
-    os.execvpe(words[0], words, enter_environment())
+    become(enter_argv(pid, words), enter_environment())
 
 
 def inventory_yaml(chosen: list[hosts.Host]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+DEFAULT_STATE = Path("/var/lib/compute_plane.vllm/hosts")
 
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 """What a host may be called: a DNS label, short enough for a unit and a cgroup."""
@@ -73,11 +76,22 @@ class Settings:
         cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
         return cls(
             cache=cache / "compute_plane.vllm",
-            state=Path(env.get("TESTHOSTS_STATE") or "/var/lib/compute_plane.vllm/hosts"),
+            state=Path(env.get("TESTHOSTS_STATE") or DEFAULT_STATE).absolute(),
             subnet=env.get("TESTHOSTS_SUBNET") or None,
             mirror=env.get("TESTHOSTS_MIRROR") or None,
             dns=tuple((env.get("TESTHOSTS_DNS") or "").replace(",", " ").split()),
         )
+
+    @property
+    def ident(self) -> str:
+        """What names of interfaces, namespaces, control groups and units begin with.
+
+        Each state directory has its own, so two sets of hosts on one machine (a test of this tool
+        beside a demo, say) never touch each other: `testhosts0` for the default one.
+        """
+        if self.state == DEFAULT_STATE:
+            return "testhosts0"
+        return "testhosts" + hashlib.sha256(str(self.state).encode()).hexdigest()[:4]
 
     @property
     def images(self) -> Path:
@@ -94,9 +108,10 @@ class Settings:
         """Hold an exclusive lock among all runs of the tool.
 
         Args:
-            name: `network`, `host-NAME` or `image-SUITE`. Taken in the order host, image, network.
+            name: `network`, `key`, `host-NAME` or `image-SUITE`; an image's is shared by all who
+                share the cache. Taken in the order host, image, network, key.
         """
-        directory = self.state / ".locks"
+        directory = (self.images if name.startswith("image-") else self.state) / ".locks"
         directory.mkdir(parents=True, exist_ok=True)
         with open(directory / name, "w", encoding="utf-8") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -151,6 +166,17 @@ def run(
     return done
 
 
+def become(argv: Sequence[str], env: Mapping[str, str] | None = None) -> NoReturn:
+    """Replace this process by a program.
+
+    Args:
+        argv: Program and arguments.
+        env: Its environment; the process's own by default.
+    """
+    sys.stdout.flush()
+    os.execvpe(argv[0], list(argv), os.environ if env is None else env)  # noqa: S606 - no shell meant
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file that is either the old or the new one, never half."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -202,4 +228,4 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"([1-9][0-9]*)([KMGT]?)(i?B)?", text, re.IGNORECASE)
     if not match:
         raise HostsError(f"{text!r} is not a size", "write it like 512M or 2G")
-    return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")

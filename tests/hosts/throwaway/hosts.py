@@ -126,7 +126,9 @@ class Host:
         record = self.record or {}
         options = [f"--bind={bind}" for bind in record.get("binds", [])]
         options += [f"--bind-ro={bind}" for bind in record.get("binds_ro", [])]
-        return Machine(self.name, self.directory, record.get("memory"), tuple(options))
+        return Machine(
+            self.settings.ident, self.name, self.directory, record.get("memory"), tuple(options)
+        )
 
     def alive(self) -> bool:
         """Whether the host runs or reboots."""
@@ -145,7 +147,7 @@ class Host:
         return pid
 
     def system_state(self) -> str:
-        """What `systemctl is-system-running` says in the guest; `offline` when it cannot be asked."""
+        """What `systemctl is-system-running` says in the guest; `offline` where nobody answers."""
         pid = leader(self.launcher.nspawn_pid(self.machine))
         if pid is None:
             return "offline"
@@ -231,9 +233,9 @@ class Host:
         for source, target in seeds:
             sharing.seed(upper, lower, source, target)
         layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
-        run(["mount", "-t", "overlay", f"testhost-{self.name}", "-o", layers, self.root])
+        run(["mount", "-t", "overlay", self.machine.full_name, "-o", layers, self.root])
         self._configure(address, image)
-        network.connect(self.name, address, subnet)
+        network.connect(self.settings.ident, self.name, address, subnet)
 
     def _configure(self, address: str, image: Path) -> None:
         """What differs from host to host, and what this machine's network asks for."""
@@ -282,7 +284,7 @@ class Host:
             if time.monotonic() > deadline:
                 raise HostsError(
                     f"{self.name} is not ready after {timeout:.0f} s"
-                    f" (systemd: {state}, sshd: {'silent' if not greeting else greeting})"
+                    f" (systemd: {state}, sshd: {greeting or 'silent'})"
                 )
             time.sleep(0.1)
 
@@ -311,7 +313,7 @@ class Host:
         for point in mounts_below(self.directory):
             if run(["umount", point], check=False).returncode != 0:
                 run(["umount", "--lazy", point])
-        network.disconnect(self.name)
+        network.disconnect(self.settings.ident, self.name)
         if self.directory.exists():
             # Never remove files through a mount that would not go.
             if left := mounts_below(self.directory):
@@ -336,17 +338,29 @@ class Host:
     def ssh_options(self) -> list[str]:
         """Options for ssh(1) that let root in and check the host's own key."""
         return [
-            "-o", f"UserKnownHostsFile={self.known_hosts}",
-            "-o", "GlobalKnownHostsFile=/dev/null",
-            "-o", "StrictHostKeyChecking=yes",
-            "-o", "IdentitiesOnly=yes",
+            "-o",
+            f"UserKnownHostsFile={self.known_hosts}",
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "IdentitiesOnly=yes",
         ]
 
     def ssh_argv(self, command: Sequence[str] = ()) -> list[str]:
         """The command line that logs in as root, or runs a command there."""
         address = self.require()["ip"]
-        return ["ssh", "-F", "none", "-i", str(self.settings.key), *self.ssh_options(),
-                f"root@{address}", *command]
+        return [
+            "ssh",
+            "-F",
+            "none",
+            "-i",
+            str(self.settings.key),
+            *self.ssh_options(),
+            f"root@{address}",
+            *command,
+        ]
 
     def writers(self, directory: str) -> list[str]:
         """Processes of the guest that hold files below a directory open for writing.
@@ -398,8 +412,20 @@ def _key(settings: Settings) -> str:
     with settings.lock("key"):
         if not settings.key.exists():
             settings.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "testhosts",
-                 "-f", settings.key])
+            run(
+                [
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "testhosts",
+                    "-f",
+                    settings.key,
+                ]
+            )
         return settings.key.with_suffix(".pub").read_text(encoding="ascii")
 
 
@@ -422,7 +448,7 @@ def every(settings: Settings) -> list[Host]:
 def leftovers(settings: Settings) -> list[str]:
     """Names of hosts that a crash left something of, but no directory."""
     known = {host.name for host in every(settings)}
-    names = {*network.connected_hosts(), *choose().leftovers()}
+    names = {*network.connected_hosts(settings.ident), *choose().leftovers(settings.ident)}
     return sorted(n for n in names - known if NAME_PATTERN.fullmatch(n))
 
 
@@ -440,7 +466,7 @@ def clean(settings: Settings, with_images: bool = False) -> list[str]:
         if not every(settings):
             network.down(settings)
             unmount_propagate()
-            cgroups.remove_root()
+            cgroups.remove_root(settings.ident)
     if with_images:
         removed += images.remove_all(settings)
     return removed

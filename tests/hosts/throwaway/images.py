@@ -198,14 +198,13 @@ def _build(settings: Settings, suite: str, part: Path) -> None:
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
     argv += [f"--include={','.join(PACKAGES)}"]
     # Proxies on this machine's loopback are fine here: the build runs outside of any guest.
-    apt = carryover.read_apt(keep=lambda proxy: True)
+    apt = carryover.read_apt(for_guest=False)
     argv += [f"--aptopt={option}" for option in (*APT_OPTIONS, *apt.splitlines())]
     argv += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
     argv += [suite, str(root), *_mirrors(settings, suite)]
     log = settings.images / f"{suite}.log"
     with (
         open(log, "w", encoding="utf-8") as output,
-        # Not waiting inside apt for a terminal that nobody watches.
         subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -216,16 +215,16 @@ def _build(settings: Settings, suite: str, part: Path) -> None:
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
         ) as process,
     ):
-        assert process.stderr is not None
-        for line in process.stderr:
+        for line in process.stderr or ():
             output.write(line)
             if line.startswith("I: "):
                 say(f"{suite}: {line[3:].strip()}")
         status = process.wait()
     if status != 0:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
-        raise HostsError(f"mmdebstrap failed with status {status} (all of it: {log})\n  " +
-                         "\n  ".join(tail))
+        raise HostsError(
+            f"mmdebstrap failed with status {status} (all of it: {log})\n  " + "\n  ".join(tail)
+        )
     _finish(root)
 
 
@@ -278,17 +277,25 @@ def _remove_leftovers(settings: Settings, suite: str) -> None:
 
 
 def remove_all(settings: Settings) -> list[str]:
-    """Remove all images and leftovers of builds; no host may exist.
+    """Remove all images and leftovers of builds, except what a host runs on.
 
     Returns:
         What was removed.
     """
     removed = []
-    if settings.images.is_dir():
-        for entry in sorted(settings.images.iterdir()):
-            removed.append(str(entry))
-            if entry.is_dir():
-                remove(entry)
-            else:
-                entry.unlink()
+    for suite in SUITES:
+        with settings.lock(f"image-{suite}"):
+            _remove_leftovers(settings, suite)
+            for image in sorted(settings.images.glob(f"{suite}-*")):
+                if _in_use(image):
+                    say(f"{image} stays: a host of another TESTHOSTS_STATE runs on it")
+                else:
+                    remove(image)
+                    removed.append(str(image))
+            (settings.images / f"{suite}.log").unlink(missing_ok=True)
     return removed
+
+
+def _in_use(image: Path) -> bool:
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    return f"lowerdir={rootfs(image)}," in mounts

@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Protocol
 
 from . import cgroups
-from .common import HostsError, run
+from .common import HostsError, become, run
 from .images import INIT_PATH
 from .network import namespace
 
 REBOOT = 133
 POWEROFF_SECONDS = 15
-UNIT_PREFIX = "testhost-"
 PROPAGATE = Path("/run/systemd/nspawn")
 PR_SET_PDEATHSIG = 1
 
@@ -40,16 +39,23 @@ class Machine:
     """What a launcher needs to know of a host.
 
     Attributes:
+        ident: `Settings.ident`.
         name: The host's name.
         directory: Its directory below the state directory.
         memory: Bytes of memory it may use in all, or None.
         options: Further options of systemd-nspawn.
     """
 
+    ident: str
     name: str
     directory: Path
     memory: int | None = None
     options: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """Its name among everything on this machine."""
+        return namespace(self.ident, self.name)
 
     @property
     def console(self) -> Path:
@@ -74,7 +80,7 @@ class Launcher(Protocol):
     def stop(self, machine: Machine) -> None:
         """Power the host off; kill it when that takes too long. Idempotent."""
 
-    def leftovers(self) -> list[str]:
+    def leftovers(self, ident: str) -> list[str]:
         """Names of the hosts that something is left of."""
 
 
@@ -85,12 +91,13 @@ def nspawn_argv(machine: Machine) -> list[str]:
         "--quiet",
         "--settings=no",
         f"--directory={machine.directory / 'root'}",
-        f"--machine={machine.name}",
+        f"--machine={machine.full_name}",
+        f"--hostname={machine.name}",
         # Without --keep-unit it would ask the machine's systemd for a scope.
         "--register=no",
         "--keep-unit",
         "--kill-signal=SIGRTMIN+3",
-        f"--network-namespace-path=/run/netns/{namespace(machine.name)}",
+        f"--network-namespace-path=/run/netns/{machine.full_name}",
         "--resolv-conf=off",
         "--timezone=off",
         "--link-journal=no",
@@ -140,7 +147,7 @@ class Supervised:
     def start(self, machine: Machine) -> None:
         """Start the host's supervisor."""
         _propagate_on_tmpfs()
-        cgroups.create(machine.name, machine.memory)
+        cgroups.create(machine.ident, machine.name, machine.memory)
         # The supervisor inherits the locked file: whoever cannot lock it knows that it lives,
         # and the kernel lets go of it however the supervisor dies.
         with (
@@ -149,8 +156,16 @@ class Supervised:
         ):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             process = subprocess.Popen(
-                [sys.executable, "-I", str(Path(__file__).parents[1] / "testhosts.py"),
-                 "_supervise", machine.name, str(machine.directory), *machine.options],
+                [
+                    sys.executable,
+                    "-I",
+                    str(Path(__file__).parents[1] / "testhosts.py"),
+                    "_supervise",
+                    machine.ident,
+                    machine.name,
+                    str(machine.directory),
+                    *machine.options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -192,12 +207,12 @@ class Supervised:
                         os.kill(supervisor, signal.SIGKILL)
                     break
                 time.sleep(0.05)
-        cgroups.kill(machine.name)
-        cgroups.remove(machine.name)
+        cgroups.kill(machine.ident, machine.name)
+        cgroups.remove(machine.ident, machine.name)
 
-    def leftovers(self) -> list[str]:
+    def leftovers(self, ident: str) -> list[str]:
         """Names of the hosts that have control groups."""
-        return cgroups.known_hosts()
+        return cgroups.known_hosts(ident)
 
 
 def supervise(machine: Machine) -> int:
@@ -212,7 +227,7 @@ def supervise(machine: Machine) -> int:
     stopping = False
     pid = 0
 
-    def stop(signum: int, frame: object) -> None:
+    def stop(_signum: int, _frame: object) -> None:
         nonlocal stopping
         stopping = True
         if pid:
@@ -221,7 +236,7 @@ def supervise(machine: Machine) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cgroups.enter_supervisors()
+    cgroups.enter_supervisors(machine.ident)
     while True:
         pid = os.fork()
         if pid == 0:
@@ -242,10 +257,9 @@ def _become_nspawn(machine: Machine) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # When the supervisor is killed, the guest powers off: nothing runs on unseen.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        cgroups.enter(cgroups.host_groups(machine.name))
-        argv = nspawn_argv(machine)
-        os.execvpe(argv[0], argv, nspawn_environment())
-    except BaseException as error:
+        cgroups.enter(cgroups.host_groups(machine.ident, machine.name))
+        become(nspawn_argv(machine), nspawn_environment())
+    except (OSError, HostsError) as error:
         print(f"testhosts: cannot start systemd-nspawn: {error}", flush=True)
     finally:
         os._exit(1)
@@ -263,10 +277,13 @@ def _propagate_on_tmpfs() -> None:
 
 
 def unmount_propagate() -> None:
-    """Undo what a supervised start did to `/run/systemd/nspawn`, when no host is left."""
+    """Undo what a supervised start did to `/run/systemd/nspawn`, unless a container uses it."""
+    if any((PROPAGATE / "propagate").glob("*")):
+        return
     text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    if any(f" {PROPAGATE} " in line and " - tmpfs testhosts " in line
-           for line in text.splitlines()):
+    if any(
+        f" {PROPAGATE} " in line and " - tmpfs testhosts " in line for line in text.splitlines()
+    ):
         run(["umount", "--lazy", PROPAGATE])
 
 
@@ -276,9 +293,9 @@ class Unit:
     name = "systemd"
 
     @staticmethod
-    def unit(name: str) -> str:
+    def unit(machine: Machine) -> str:
         """The unit of a host."""
-        return f"{UNIT_PREFIX}{name}.service"
+        return f"{machine.full_name}.service"
 
     @staticmethod
     def properties(machine: Machine) -> list[str]:
@@ -306,44 +323,54 @@ class Unit:
 
     def start(self, machine: Machine) -> None:
         """Start the host's unit."""
-        name = self.unit(machine.name)
+        name = self.unit(machine)
         run(["systemctl", "reset-failed", name], check=False)
         properties = [f"--property={setting}" for setting in self.properties(machine)]
         run(
-            ["systemd-run", "--quiet", f"--unit={name}", "--slice=machine.slice", "--collect",
-             "--no-block", *properties, "--", *nspawn_argv(machine)]
+            [
+                "systemd-run",
+                "--quiet",
+                f"--unit={name}",
+                "--slice=machine.slice",
+                "--collect",
+                "--no-block",
+                *properties,
+                "--",
+                *nspawn_argv(machine),
+            ]
         )
 
-    def _show(self, name: str) -> dict[str, str]:
+    def _show(self, machine: Machine) -> dict[str, str]:
         done = run(
-            ["systemctl", "show", "--property=ActiveState,MainPID", self.unit(name)], check=False
+            ["systemctl", "show", "--property=ActiveState,MainPID", self.unit(machine)], check=False
         )
         return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
     def alive(self, machine: Machine) -> bool:
         """Whether the unit is active, or about to be."""
-        return self._show(machine.name).get("ActiveState") in ("active", "activating", "reloading")
+        return self._show(machine).get("ActiveState") in ("active", "activating", "reloading")
 
     def nspawn_pid(self, machine: Machine) -> int | None:
         """The unit's main process."""
-        return int(self._show(machine.name).get("MainPID", "0")) or None
+        return int(self._show(machine).get("MainPID", "0")) or None
 
     def stop(self, machine: Machine) -> None:
         """Stop the unit; systemd bounds the time and kills what is left."""
-        name = self.unit(machine.name)
+        name = self.unit(machine)
         done = run(["systemctl", "stop", name], check=False, timeout=POWEROFF_SECONDS * 4)
         if done.returncode not in (0, 5):  # 5: no such unit
             raise HostsError(f"{name} does not stop", done.stderr.strip())
         run(["systemctl", "reset-failed", name], check=False)
 
-    def leftovers(self) -> list[str]:
+    def leftovers(self, ident: str) -> list[str]:
         """Names of the hosts that have a unit."""
+        prefix = namespace(ident, "")
         done = run(
-            ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{UNIT_PREFIX}*"],
+            ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{prefix}*.service"],
             check=False,
         )
         units = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
-        return [u.removeprefix(UNIT_PREFIX).removesuffix(".service") for u in units]
+        return [u.removeprefix(prefix).removesuffix(".service") for u in units]
 
 
 def systemd_is_running(marker: Path = Path("/run/systemd/system")) -> bool:

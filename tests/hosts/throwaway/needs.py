@@ -28,6 +28,8 @@ COMMANDS = {
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 KEYRING_PACKAGE = "debian-archive-keyring"
 
+NOT_ROOT = "this needs root: run it with sudo"
+
 HOST_BYTES = 256 * 1024**2
 """Free disk below which making a host makes no sense."""
 
@@ -68,22 +70,20 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def disk_needs(settings: Settings, builds: bool) -> list[str]:
+def disk_needs(settings: Settings) -> list[str]:
     """What is missing of disk."""
     needs = []
-    wanted: dict[int, tuple[Path, int]] = {}
     unbuilt = [s for s in images.SUITES if not images.is_built(images.path(settings, s))]
-    for path, size in (
-        (settings.images, images.NEEDED_BYTES if builds and unbuilt else 0),
-        (settings.state, HOST_BYTES),
+    for path, size, remedy in (
+        (settings.images, images.NEEDED_BYTES if unbuilt else 0, "XDG_CACHE_HOME"),
+        (settings.state, HOST_BYTES, "TESTHOSTS_STATE"),
     ):
-        where = _existing(path)
-        device = where.stat().st_dev
-        wanted[device] = (path, wanted.get(device, (path, 0))[1] + size)
-    for path, size in wanted.values():
         free = shutil.disk_usage(_existing(path)).free
         if free < size:
-            needs.append(f"{path} has {free >> 20} MiB free, {size >> 20} are needed: make room")
+            needs.append(
+                f"{path} has {free >> 20} MiB of disk free, {size >> 20} are needed: "
+                f"make room, or set {remedy} to another place"
+            )
     return needs
 
 
@@ -96,15 +96,20 @@ def kernel_needs() -> list[str]:
     for what, command in (
         ("network namespaces and bridges", ["ip", "link", "add", "probe", "type", "bridge"]),
         ("virtual cables (veth)", ["ip", "link", "add", "probe", "type", "veth"]),
-        ("nftables with NAT", ["nft", "add table ip t; add chain ip t c "
-                               "{ type nat hook postrouting priority srcnat; }; "
-                               "add rule ip t c masquerade"]),
+        (
+            "nftables with NAT",
+            [
+                "nft",
+                "table ip t { chain c { type nat hook postrouting priority srcnat; masquerade; }; }",
+            ],
+        ),
     ):
         done = run(["unshare", "--net", "--", *command], check=False)
         if done.returncode != 0:
             needs.append(f"the kernel has no {what}: {' '.join(done.stderr.split())}")
-    done = run(["unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "true"],
-               check=False)
+    done = run(
+        ["unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "true"], check=False
+    )
     if done.returncode != 0:
         needs.append(f"namespaces cannot be made: {' '.join(done.stderr.split())}")
     return needs
@@ -118,20 +123,35 @@ def overlay_need(settings: Settings) -> str | None:
         for name in ("lower", "upper", "work", "root"):
             (here / name).mkdir()
         layers = f"lowerdir={here}/lower,upperdir={here}/upper,workdir={here}/work"
-        done = run(["unshare", "--mount", "--propagation=private", "--", "mount", "-t", "overlay",
-                    "probe", "-o", layers, here / "root"], check=False)
+        done = run(
+            [
+                "unshare",
+                "--mount",
+                "--propagation=private",
+                "--",
+                "mount",
+                "-t",
+                "overlay",
+                "probe",
+                "-o",
+                layers,
+                here / "root",
+            ],
+            check=False,
+        )
     if done.returncode == 0:
         return None
-    return (f"no overlay file system on {settings.state} ({' '.join(done.stderr.split())}): "
-            "set TESTHOSTS_STATE to a directory on ext4, xfs or btrfs")
+    return (
+        f"no overlay file system on {settings.state} ({' '.join(done.stderr.split())}): "
+        "set TESTHOSTS_STATE to a directory on ext4, xfs or btrfs"
+    )
 
 
-def missing(settings: Settings, builds: bool = True, thorough: bool = False) -> list[str]:
+def missing(settings: Settings, thorough: bool = False) -> list[str]:
     """Everything that is missing on this machine.
 
     Args:
         settings: Where things lie.
-        builds: Whether an image may have to be built.
         thorough: Also try the kernel and the file system out (about 0.2 s).
 
     Returns:
@@ -140,11 +160,11 @@ def missing(settings: Settings, builds: bool = True, thorough: bool = False) -> 
     needs = []
     is_root = os.geteuid() == 0
     if not is_root:
-        needs.append("not root: run it with sudo")
+        needs.append(NOT_ROOT)
     package = package_need(missing_packages())
     if package:
         needs.append(package)
-    needs += disk_needs(settings, builds)
+    needs += disk_needs(settings)
     if not systemd_is_running():
         lacking = cgroups.missing_controllers()
         if lacking:
@@ -153,9 +173,7 @@ def missing(settings: Settings, builds: bool = True, thorough: bool = False) -> 
                 "mount the cgroup file systems"
             )
     if not network.name_servers(settings):
-        needs.append(
-            "/etc/resolv.conf names no server that a host could reach: set TESTHOSTS_DNS"
-        )
+        needs.append("/etc/resolv.conf names no server that a host could reach: set TESTHOSTS_DNS")
     if thorough and is_root and not package:
         needs += kernel_needs()
         overlay = overlay_need(settings)
@@ -168,12 +186,22 @@ def missing(settings: Settings, builds: bool = True, thorough: bool = False) -> 
     return needs
 
 
-def require(settings: Settings, builds: bool) -> None:
-    """Raise when anything is missing that every command needs.
+def require_root() -> None:
+    """Raise unless this is root, which is all that looking and taking away needs.
+
+    Raises:
+        HostsError: It is not.
+    """
+    if os.geteuid() != 0:
+        raise HostsError(NOT_ROOT)
+
+
+def require(settings: Settings) -> None:
+    """Raise when anything is missing that making a host or an image needs.
 
     Raises:
         HostsError: All that is missing.
     """
-    found = missing(settings, builds)
+    found = missing(settings)
     if found:
-        raise HostsError("; ".join(found) if len(found) == 1 else "\n  ".join(["", *found]).strip())
+        raise HostsError("\n           ".join(found))

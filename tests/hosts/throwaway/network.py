@@ -14,15 +14,12 @@ from typing import Any
 from .addresses import choose_subnet, gateway, interface_name
 from .common import HostsError, Settings, read_json, run, write_json
 
-BRIDGE = "testhosts0"
-NFT_TABLE = "testhosts"
-NAMESPACE_PREFIX = "testhost-"
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 
-def namespace(host: str) -> str:
+def namespace(ident: str, host: str) -> str:
     """The name of a host's network namespace, as `ip netns` knows it."""
-    return NAMESPACE_PREFIX + host
+    return f"{ident}-{host}"
 
 
 def _ip_json(*words: str) -> list[dict[str, Any]]:
@@ -32,18 +29,18 @@ def _ip_json(*words: str) -> list[dict[str, Any]]:
     return [entry for entry in json.loads(done.stdout) if entry]
 
 
-def _routes() -> list[str]:
+def _routes(bridge: str) -> list[str]:
     # `ip -j route` writes a single address without /32, which ipaddress reads just so.
     return [
         entry["dst"]
         for entry in _ip_json("-4", "route", "show", "table", "all")
-        if entry.get("dev") != BRIDGE and entry.get("type") not in ("broadcast", "multicast")
+        if entry.get("dev") != bridge and entry.get("type") not in ("broadcast", "multicast")
     ]
 
 
-def current_subnet() -> ipaddress.IPv4Network | None:
-    """The subnet on the bridge now; None where there is no bridge."""
-    for link in _ip_json("-4", "address", "show", "dev", BRIDGE):
+def current_subnet(bridge: str) -> ipaddress.IPv4Network | None:
+    """The subnet on a bridge now; None where there is no such bridge."""
+    for link in _ip_json("-4", "address", "show", "dev", bridge):
         for address in link.get("addr_info", []):
             return ipaddress.IPv4Network(f"{address['local']}/{address['prefixlen']}", strict=False)
     return None
@@ -56,9 +53,9 @@ def free_subnet(settings: Settings) -> ipaddress.IPv4Network:
         HostsError: None can be had (see `addresses.choose_subnet`), or the bridge has another
             than `TESTHOSTS_SUBNET` says.
     """
-    current = current_subnet()
+    current = current_subnet(settings.ident)
     if current is None:
-        return choose_subnet(settings.subnet, _routes())
+        return choose_subnet(settings.subnet, _routes(settings.ident))
     if settings.subnet is not None and ipaddress.IPv4Network(settings.subnet) != current:
         raise HostsError(
             f"the hosts' bridge has {current}, TESTHOSTS_SUBNET={settings.subnet}",
@@ -83,8 +80,8 @@ def _forward_policy_drops() -> bool:
     return done.returncode == 0 and "-P FORWARD DROP" in done.stdout.splitlines()
 
 
-def _forward_rules() -> list[list[str]]:
-    return [["FORWARD", flag, BRIDGE, "-j", "ACCEPT"] for flag in ("-i", "-o")]
+def _forward_rules(bridge: str) -> list[list[str]]:
+    return [["FORWARD", flag, bridge, "-j", "ACCEPT"] for flag in ("-i", "-o")]
 
 
 def up(settings: Settings) -> ipaddress.IPv4Network:
@@ -93,12 +90,12 @@ def up(settings: Settings) -> ipaddress.IPv4Network:
     Returns:
         The hosts' subnet.
     """
-    subnet = free_subnet(settings)
-    if current_subnet() is None:
-        run(["ip", "link", "del", BRIDGE], check=False)
-        run(["ip", "link", "add", BRIDGE, "type", "bridge"])
-        run(["ip", "link", "set", BRIDGE, "mtu", str(uplink_mtu()), "up"])
-        run(["ip", "address", "add", f"{gateway(subnet)}/{subnet.prefixlen}", "dev", BRIDGE])
+    subnet, bridge = free_subnet(settings), settings.ident
+    if current_subnet(bridge) is None:
+        run(["ip", "link", "del", bridge], check=False)
+        run(["ip", "link", "add", bridge, "type", "bridge"])
+        run(["ip", "link", "set", bridge, "mtu", str(uplink_mtu()), "up"])
+        run(["ip", "address", "add", f"{gateway(subnet)}/{subnet.prefixlen}", "dev", bridge])
     record = settings.state / ".network.json"
     forwarding = IP_FORWARD.read_text(encoding="ascii").strip()
     if read_json(record) is None:
@@ -107,9 +104,9 @@ def up(settings: Settings) -> ipaddress.IPv4Network:
         IP_FORWARD.write_text("1\n", encoding="ascii")
     # `add` then `delete` makes the next lines start from nothing, in one transaction.
     rules = f"""
-add table ip {NFT_TABLE}
-delete table ip {NFT_TABLE}
-table ip {NFT_TABLE} {{
+add table ip {bridge}
+delete table ip {bridge}
+table ip {bridge} {{
     chain postrouting {{
         type nat hook postrouting priority srcnat;
         ip saddr {subnet} ip daddr != {subnet} masquerade
@@ -118,7 +115,7 @@ table ip {NFT_TABLE} {{
 """
     run(["nft", "-f", "-"], stdin=rules)
     if _forward_policy_drops():
-        for rule in _forward_rules():
+        for rule in _forward_rules(bridge):
             if run(["iptables", "-w", "-C", *rule], check=False).returncode != 0:
                 run(["iptables", "-w", "-I", *rule])
     return subnet
@@ -127,11 +124,11 @@ table ip {NFT_TABLE} {{
 def down(settings: Settings) -> None:
     """Remove the bridge and its NAT; nothing happens where they are not there."""
     if shutil.which("iptables") is not None:
-        for rule in _forward_rules():
+        for rule in _forward_rules(settings.ident):
             while run(["iptables", "-w", "-D", *rule], check=False).returncode == 0:
                 pass
-    run(["nft", "delete", "table", "ip", NFT_TABLE], check=False)
-    run(["ip", "link", "del", BRIDGE], check=False)
+    run(["nft", "delete", "table", "ip", settings.ident], check=False)
+    run(["ip", "link", "del", settings.ident], check=False)
     record = settings.state / ".network.json"
     before = read_json(record)
     if before is not None:
@@ -139,18 +136,20 @@ def down(settings: Settings) -> None:
         record.unlink()
 
 
-def connect(host: str, address: str, subnet: ipaddress.IPv4Network) -> None:
+def connect(ident: str, host: str, address: str, subnet: ipaddress.IPv4Network) -> None:
     """Give a host its namespace and its cable (`host0` inside).
 
     Args:
+        ident: The bridge's name.
         host: The host's name.
         address: Its address.
         subnet: The hosts' subnet.
     """
-    inside, outside = namespace(host), interface_name(host)
+    inside = namespace(ident, host)
+    outside = interface_name(inside)
     run(["ip", "netns", "add", inside])
     run(["ip", "link", "add", outside, "type", "veth", "peer", "name", "host0", "netns", inside])
-    run(["ip", "link", "set", outside, "master", BRIDGE, "mtu", str(uplink_mtu()), "up"])
+    run(["ip", "link", "set", outside, "master", ident, "mtu", str(uplink_mtu()), "up"])
     commands = f"""
 link set lo up
 address add {address}/{subnet.prefixlen} dev host0
@@ -160,16 +159,18 @@ route add default via {gateway(subnet)}
     run(["ip", "-n", inside, "-batch", "-"], stdin=commands)
 
 
-def disconnect(host: str) -> None:
+def disconnect(ident: str, host: str) -> None:
     """Take a host's cable and namespace away; nothing happens where they are not there."""
-    run(["ip", "link", "del", interface_name(host)], check=False)
-    run(["ip", "netns", "del", namespace(host)], check=False)
+    inside = namespace(ident, host)
+    run(["ip", "link", "del", interface_name(inside)], check=False)
+    run(["ip", "netns", "del", inside], check=False)
 
 
-def connected_hosts() -> list[str]:
+def connected_hosts(ident: str) -> list[str]:
     """Names of the hosts that have a namespace, also of those a crash left behind."""
     names = [entry.get("name", "") for entry in _ip_json("netns", "list")]
-    return sorted(n[len(NAMESPACE_PREFIX) :] for n in names if n.startswith(NAMESPACE_PREFIX))
+    prefix = namespace(ident, "")
+    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
 
 def name_servers(settings: Settings, resolv_conf: str | None = None) -> list[str]:
@@ -190,12 +191,20 @@ def name_servers(settings: Settings, resolv_conf: str | None = None) -> list[str
         servers = []
         for line in text.splitlines():
             words = line.split()
-            if len(words) >= 2 and words[0] == "nameserver" and "%" not in words[1]:
-                if not ipaddress.ip_address(words[1]).is_loopback:
-                    servers.append(words[1])
+            if words[:1] == ["nameserver"] and len(words) > 1 and _is_remote(words[1]):
+                servers.append(words[1])
         if servers:
             return servers
     return []
+
+
+def _is_remote(server: str) -> bool:
+    try:
+        address = ipaddress.ip_address(server)
+    except ValueError:
+        return False
+    # A link-local server is only reached on its own link.
+    return not (address.is_loopback or address.is_link_local)
 
 
 def _resolv_confs() -> list[str]:
