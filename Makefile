@@ -17,10 +17,10 @@ help: ## Show this list
 
 ## See it work (root; throwaway hosts on this computer)
 .PHONY: demo demo-down
-demo: env env-hosts model ## From a bare machine to a verified endpoint on a throwaway host
+demo: ## From a bare machine to a verified endpoint on a throwaway host
 	@scripts/demo
 
-demo-down: env ## Remove the demo's host and all that belongs to it
+demo-down: ## Remove the demo's host and all that belongs to it
 	@scripts/demo down
 
 ## Test

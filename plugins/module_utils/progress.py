@@ -23,8 +23,8 @@ class Progress:
     """Writer of one progress file.
 
     Args:
-        path: The file to keep; C(None) keeps none (a module run without its action plugin).
-        interval: Least time between two writes, in seconds; a change of ``what`` is written at once.
+        path: The file to keep; C(None) keeps none (no action plugin shows it).
+        interval: Seconds between two writes at least; a change of ``what`` is written at once.
     """
 
     def __init__(self, path: str | None, interval: float = 0.5) -> None:

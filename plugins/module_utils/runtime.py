@@ -23,7 +23,7 @@ PROVED = ".proved.json"
 # the bytecode in PYTHONPYCACHEPREFIX serves the service's start, which may not write there.
 PROVE_RELEASE = """
 import json
-import torch, vllm
+import cv2, torch, vllm
 import vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.engine.core
 from importlib.metadata import PackageNotFoundError, version
 def installed(name):
@@ -113,7 +113,7 @@ _ADVICE = (
             r"|network is unreachable|timed out|error sending request|connecterror"
         ),
         (
-            "the package index could not be reached; check the network, or set a mirror or proxy in "
+            "the package index could not be reached; check the network, or set a mirror or a proxy in "
             "vllm_runtime_environment, then run again: what arrived is kept"
         ),
     ),

@@ -296,9 +296,20 @@ class Builder:
             lock.write(self.params["lock"])
             lock.flush()
             self.call(
-                [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-build",
-                 "--requirement", lock.name],
-                "downloading and unpacking packages", environment, self.params["installed_bytes"],
+                [
+                    uv,
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--require-hashes",
+                    "--no-deps",
+                    "--no-build",
+                    "--requirement",
+                    lock.name,
+                ],
+                "downloading and unpacking packages",
+                environment,
+                self.params["installed_bytes"],
             )
         self.seconds["install"] = round(time.monotonic() - started, 1)
         started = time.monotonic()
@@ -309,8 +320,12 @@ class Builder:
         write_atomically(
             os.path.join(venv, PROVED),
             proved_record(
-                self.sha256, self.params["python"], versions, now(),
-                release=self.params["release"], accelerator=self.params["accelerator"],
+                self.sha256,
+                self.params["python"],
+                versions,
+                now(),
+                release=self.params["release"],
+                accelerator=self.params["accelerator"],
             ),
         )
         self.seconds["prove"] = round(time.monotonic() - started, 1)

@@ -154,6 +154,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import 
 PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,NeedDaemonReload"
 DROP_IN = "10-compute-plane.conf"
 POLL = 0.5
+LAST_WORDS = 2.0
+"""Seconds that a server's last lines may take to reach the journal."""
 ONE_TOKEN_TIMEOUT = 30.0
 
 
@@ -283,11 +285,20 @@ class Services:
         output = self.systemctl("show", "--property", PROPERTIES, *units)
         return {properties["Id"]: properties for properties in parse_show(output)}
 
-    def log_tail(self, unit: str, since: float, lines: int = 25) -> str:
-        """The last lines of a unit's journal since a time."""
+    def log_tail(self, unit: str, since: float) -> str:
+        """The last lines of a unit's journal since a time, the server's and systemd's."""
+        return self.journal(since, "--unit", unit, "--lines", "40")
+
+    def doing(self, instance: Instance, since: float) -> str:
+        """What a server that is starting said last, without its process' name."""
+        last = self.journal(since, "--identifier", f"vllm@{instance.name}", "--lines", "1")
+        return last.split(") ", 1)[-1][:100]
+
+    def journal(self, since: float, *selection: str) -> str:
+        """Lines of the journal, their text alone."""
+        command = ["journalctl", "--no-pager", "--quiet", "--output", "cat"]
         _status, output, _errors = self.module.run_command(
-            ["journalctl", "--no-pager", "--quiet", "--output", "cat", "--unit", unit,
-             "--since", f"@{since:.0f}", "--lines", str(lines)]
+            [*command, "--since", f"@{since:.0f}", *selection]
         )
         return str(output).strip()
 
@@ -400,6 +411,7 @@ class Services:
             elapsed = time.monotonic() - began
             state = self.show([instance.unit])[instance.unit]
             if has_crashed(before, state):
+                time.sleep(LAST_WORDS)
                 raise StartFailed(
                     f"{instance.unit} ended by itself after {elapsed:.0f} s "
                     f"(systemd's result: {state.get('Result')}). The end of its log:\n"
@@ -410,8 +422,8 @@ class Services:
                     f"{instance.unit} computed no token within {elapsed:.0f} s ({error}). "
                     "The end of its log:\n" + self.log_tail(instance.unit, since - 1)
                 )
-            last = self.log_tail(instance.unit, since - 1, lines=1)
-            self.progress.update(f"starting {instance.name}", elapsed=elapsed, detail=last[-90:])
+            last = self.doing(instance, since - 1)
+            self.progress.update(f"starting {instance.name}", elapsed=elapsed, detail=last)
             time.sleep(POLL)
 
     def start(self, instance: Instance, enabled: bool) -> None:

@@ -88,7 +88,7 @@ EXAMPLES = r"""
       - {name: smollm2, url: "http://127.0.0.1:8000", served_model_name: smollm2}
     questions:
       - name: capital of France
-        messages: [{role: user, content: What is the capital of France?}]
+        messages: [{role: user, content: "What is the capital of France?"}]
         expect: Paris
         max_tokens: 16
 """
@@ -104,7 +104,7 @@ endpoints:
       url: http://127.0.0.1:8000
       checks:
         - {name: health, passed: true, detail: "200", seconds: 0.002}
-        - {name: capital, passed: true, detail: The capital of France is Paris., seconds: 0.4}
+        - {name: capital, passed: true, detail: "The capital of France is Paris.", seconds: 0.4}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import stat
+from typing import TYPE_CHECKING
 
 import pytest
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils import progress as shown
+
+if TYPE_CHECKING:
+    import pathlib
 
 
 def test_the_file_can_be_read_by_the_connections_user(tmp_path: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils import runtime
 
 LOCK = "uv==0.13.9 --hash=sha256:aa\n"
@@ -26,7 +27,7 @@ def test_the_hash_is_that_of_the_file() -> None:
         ("[]", False),
         ("{}", False),
         ('{"lock_sha256": "0000"}', False),
-        ('{"lock_sha256": "%s"}' % LOCK_SHA256, True),
+        (f'{{"lock_sha256": "{LOCK_SHA256}"}}', True),
     ],
 )
 def test_only_a_whole_mark_of_this_lock_proves(marker: str | None, proved: bool) -> None:

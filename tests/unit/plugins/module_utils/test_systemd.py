@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils import systemd
 
 
@@ -42,8 +43,10 @@ def test_the_drop_in_keeps_each_setting_on_a_line_of_its_own() -> None:
         'ExecStart="/opt/vllm/releases/r/bin/vllm" "serve" "--config" "/etc/vllm/a.yaml"',
         'Environment="A=1 2"',
         'Environment="COMPUTE_PLANE_FINGERPRINT=0123"',
-        'Environment="PATH=/opt/vllm/releases/r/bin:'
-        '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"',
+        (
+            'Environment="PATH=/opt/vllm/releases/r/bin:'
+            '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
+        ),
         'Environment="PYTHONPYCACHEPREFIX=/opt/vllm/releases/r/.pycache"',
         'Environment="VIRTUAL_ENV=/opt/vllm/releases/r"',
     ]
