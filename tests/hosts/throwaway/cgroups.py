@@ -111,9 +111,22 @@ def create(ident: str, host: str, memory: int | None = None) -> None:
             for parent in (hierarchy.mount, hierarchy.mount / ident, group.parent):
                 _hand_on(parent)
         if memory is not None:
-            for name in ("memory.max", "memory.limit_in_bytes"):
+            for name, value in _memory_limits(memory):
                 if (group / name).exists():
-                    (group / name).write_text(str(memory), encoding="ascii")
+                    (group / name).write_text(str(value), encoding="ascii")
+
+
+def _memory_limits(memory: int) -> list[tuple[str, int]]:
+    """Files of v2 and v1 and what to write there; without swap, or the limit would only slow down.
+
+    The order matters in v1: memory and swap together can never be limited to less than memory.
+    """
+    return [
+        ("memory.max", memory),
+        ("memory.swap.max", 0),
+        ("memory.limit_in_bytes", memory),
+        ("memory.memsw.limit_in_bytes", memory),
+    ]
 
 
 def _hand_on(group: Path) -> None:

@@ -318,7 +318,7 @@ class Unit:
         ]
         settings += [f"Environment={key}={value}" for key, value in nspawn_environment().items()]
         if machine.memory is not None:
-            settings.append(f"MemoryMax={machine.memory}")
+            settings += [f"MemoryMax={machine.memory}", "MemorySwapMax=0"]
         return settings
 
     def start(self, machine: Machine) -> None:

@@ -100,7 +100,7 @@ def kernel_needs() -> list[str]:
             "nftables with NAT",
             [
                 "nft",
-                "table ip t { chain c { type nat hook postrouting priority srcnat; masquerade; }; }",
+                "table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }",
             ],
         ),
     ):

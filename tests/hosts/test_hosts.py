@@ -1,0 +1,386 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The throwaway hosts, tried out for real: boots some, takes a minute, needs root.
+
+    sudo .venv/bin/pytest tests/hosts/test_hosts.py
+
+It works on a set of hosts of its own and leaves those that are up alone. Where the tool's needs are
+not met it fails; only without root it is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOL = Path(__file__).with_name("testhosts.py")
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="throwaway hosts need root"),
+    pytest.mark.timeout(600),  # the first run builds two images
+]
+
+ALLOCATE = "import sys; print(len(bytearray(int(sys.argv[1]) << 20)))"
+
+OPEN_DEVICE = """
+import errno, os, sys
+try:
+    os.open("/dev/throwaway", os.O_RDWR)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+FORK = """
+import os, signal
+children = []
+try:
+    for number in range(20):
+        children.append(os.fork())
+        if children[-1] == 0:
+            signal.pause()
+except BlockingIOError:
+    pass
+for child in children:
+    os.kill(child, signal.SIGKILL)
+print(len(children))
+"""
+
+BUSY = """
+import time
+start = time.monotonic()
+while time.process_time() < 0.4:
+    pass
+print(time.monotonic() - start)
+"""
+
+
+class Tool:
+    """The command line, on a state directory of its own."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.env = {**os.environ, "TESTHOSTS_STATE": str(state)}
+        self.env.pop("TESTHOSTS_SUBNET", None)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, TOOL, *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, status: int = 0) -> str:
+        """Run a command and return its output: stdout when it shall work, else stderr."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == status, f"{words}: {process.returncode}\n{out}\n{err}"
+        return out if status == 0 else err
+
+    def up(self, *words: str) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(self("up", *words, "--json"))
+        return result
+
+    def ssh(self, host: str, *command: str, status: int = 0) -> str:
+        return self("ssh", host, "--", *command, status=status)
+
+    def python(self, host: str, program: str, *words: str, properties: Sequence[str] = ()) -> str:
+        """Run a program in a transient service of a host; return what it printed."""
+        settings = [word for setting in properties for word in ("-p", setting)]
+        unit = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", *settings]
+        return self("exec", host, "--", *unit, "python3", "-c", program, *words).strip()
+
+
+def wait_for(what: str, condition: Callable[[], bool], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def tool() -> Iterator[Tool]:
+    with tempfile.TemporaryDirectory(prefix="testhosts-", dir="/var/tmp") as directory:
+        tool = Tool(Path(directory) / "state")
+        assert tool("check").startswith("nothing is missing")
+        try:
+            yield tool
+        finally:
+            tool("clean")
+
+
+@pytest.fixture(scope="module")
+def pair(tool: Tool) -> dict[str, str]:
+    """Two hosts, booted at the same moment: name and address."""
+    started = [
+        tool.start("up", name, "--json", "--image", image)
+        for name, image in (("twelve", "bookworm"), ("thirteen", "trixie"))
+    ]
+    addresses = {}
+    for process in started:
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+        host = json.loads(out)
+        assert host["changed"]
+        assert host["state"] == "running"
+        addresses[host["name"]] = host["ip"]
+    return addresses
+
+
+@pytest.fixture(params=["twelve", "thirteen"])
+def host(request: pytest.FixtureRequest, pair: dict[str, str]) -> str:
+    name: str = request.param
+    assert name in pair
+    return name
+
+
+def test_each_runs_its_own_debian_at_its_own_address(tool: Tool, pair: dict[str, str]) -> None:
+    assert len(set(pair.values())) == 2
+    assert 'VERSION_ID="12"' in tool.ssh("twelve", "cat", "/etc/os-release")
+    assert 'VERSION_ID="13"' in tool.ssh("thirteen", "cat", "/etc/os-release")
+    for name, address in pair.items():
+        assert tool.ssh(name, "hostname").strip() == name
+        assert address in tool.ssh(name, "ip", "-4", "address", "show", "dev", "host0")
+
+
+def test_they_reach_each_other(tool: Tool, pair: dict[str, str]) -> None:
+    for here, there in (("twelve", "thirteen"), ("thirteen", "twelve")):
+        greeting = f"exec 3<>/dev/tcp/{pair[there]}/22; read -t 5 -u 3 line; echo $line"
+        assert tool("exec", here, "--", "bash", "-c", greeting).startswith("SSH-2.0")
+
+
+def test_up_again_changes_nothing(tool: Tool, host: str) -> None:
+    assert tool.up(host)["changed"] is False
+
+
+def test_up_as_another_is_refused(tool: Tool, pair: dict[str, str]) -> None:
+    assert pair
+    told = tool("up", "twelve", "--image", "trixie", status=2)
+    assert "image is bookworm, not trixie" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_list_and_inventory_name_them(tool: Tool, pair: dict[str, str]) -> None:
+    listed = {entry["name"]: entry for entry in json.loads(tool("list", "--json"))}
+    assert {name: entry["ip"] for name, entry in listed.items()} == pair
+    inventory = tool("inventory", *pair)
+    assert all(f'ansible_host: "{address}"' in inventory for address in pair.values())
+
+
+def test_apt_works_and_finds_the_lists_old(tool: Tool, host: str) -> None:
+    age = tool("exec", host, "--", "stat", "--format=%Y", "/var/lib/apt/lists")
+    assert age.strip() == "0"
+    tool("exec", host, "--", "apt-get", "update", "-qq")
+    simulated = tool("exec", host, "--", "apt-get", "install", "--simulate", "python3-venv")
+    assert "Inst python3-venv" in simulated
+
+
+def test_memory_max_kills(tool: Tool, host: str) -> None:
+    assert tool.python(host, ALLOCATE, "200", properties=["MemoryMax=400M"]) == str(200 << 20)
+    unit = ["systemd-run", "--quiet", "--wait", "--unit=greedy", "-p", "MemoryMax=64M"]
+    unit += ["-p", "MemorySwapMax=0"]
+    process = tool.start("exec", host, "--", *unit, "python3", "-c", ALLOCATE, "200")
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    shown = tool("exec", host, "--", "systemctl", "show", "greedy", "-p", "ExecMainStatus,Result")
+    assert "ExecMainStatus=9\n" in shown, shown
+    tool("exec", host, "--", "systemctl", "reset-failed", "greedy")
+
+
+def test_tasks_max_and_cpu_quota_hold(tool: Tool, host: str) -> None:
+    assert tool.python(host, FORK) == "20"
+    assert int(tool.python(host, FORK, properties=["TasksMax=5"])) < 5
+    # 0.4 s of work at a fifth of a processor takes 2 s, less one period's allowance.
+    assert float(tool.python(host, BUSY, properties=["CPUQuota=20%"])) > 1.5
+
+
+def test_device_policy_is_enforced(tool: Tool, host: str) -> None:
+    # A node of a driver that is not there: who may open it gets ENXIO, who may not EPERM.
+    tool("exec", host, "--", "mknod", "/dev/throwaway", "c", "195", "250")
+    assert tool.python(host, OPEN_DEVICE) == "ENXIO"
+    closed = "DevicePolicy=closed"
+    assert tool.python(host, OPEN_DEVICE, properties=[closed]) == "EPERM"
+    allowed = [closed, "DeviceAllow=/dev/throwaway rw"]
+    assert tool.python(host, OPEN_DEVICE, properties=allowed) == "ENXIO"
+
+
+def test_logs_have_console_and_journal(tool: Tool, host: str) -> None:
+    logs = tool("logs", host)
+    assert f"== console of {host}" in logs
+    assert "Startup finished" in logs
+
+
+def test_reboot(tool: Tool, host: str) -> None:
+    tool.ssh(host, "touch", "/run/marker", "/root/marker")
+    started = time.monotonic()
+    tool.start("ssh", host, "--", "systemctl", "reboot").communicate(timeout=20)
+
+    def is_back() -> bool:
+        process = tool.start("ssh", host, "--", "test", "!", "-e", "/run/marker")
+        process.communicate(timeout=20)
+        return process.returncode == 0
+
+    wait_for("the host is back, with an empty /run", is_back, timeout=30)
+    assert time.monotonic() - started < 30
+    assert tool.up(host)["changed"] is False
+    tool.ssh(host, "test", "-e", "/root/marker")
+
+
+def test_memory_of_the_whole_host_is_limited(tool: Tool) -> None:
+    tool.up("small", "--memory", "300M")
+    assert tool.ssh("small", "python3", "-c", f"'{ALLOCATE}'", "100").strip() == str(100 << 20)
+    # The kernel kills the program; systemd may end the whole session for it (OOMPolicy=).
+    process = tool.start("ssh", "small", "--", "python3", "-c", f"'{ALLOCATE}'", "600")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode in (137, 255)
+    assert out == ""
+    tool.ssh("small", "true")
+    assert tool("down", "small") == "removed small\n"
+
+
+def test_seed_and_harvest_share_inodes(tool: Tool) -> None:
+    cache = tool.state.parent / "cache"
+    (cache / "deep").mkdir(parents=True)
+    (cache / "deep" / "old").write_text("old")
+    (cache / "link").symlink_to("deep/old")
+    tool.up("seeded", "--seed", f"{cache}=/opt/deep/cache")
+    assert (cache / "deep" / "old").stat().st_nlink == 2
+    # The guest links on from it, as uv does into a venv, and no byte is copied.
+    tool.ssh("seeded", "mkdir", "/opt/venv")
+    tool.ssh("seeded", "ln", "/opt/deep/cache/deep/old", "/opt/venv/old")
+    assert (cache / "deep" / "old").stat().st_nlink == 3
+    assert tool.ssh("seeded", "readlink", "/opt/deep/cache/link").strip() == "deep/old"
+
+    tool.ssh("seeded", "mkdir", "/opt/deep/cache/new")
+    tool.ssh("seeded", "echo new >/opt/deep/cache/new/file; echo changed >/opt/deep/cache/fresh")
+    holder = tool.start("ssh", "seeded", "--", "exec 3>/opt/deep/cache/open; echo ok; sleep 60")
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ok\n"
+    told = tool("harvest", "seeded", f"/opt/deep/cache={cache}", status=2)
+    assert "still writes below /opt/deep/cache" in told
+    assert not (cache / "new").exists()
+    tool.ssh("seeded", "pkill", "sleep")
+    holder.communicate(timeout=20)
+
+    tool("harvest", "seeded", f"/opt/deep/cache={cache}")
+    assert (cache / "new" / "file").read_text() == "new\n"
+    assert (cache / "new" / "file").stat().st_nlink == 2
+    tool("down", "seeded")
+    assert (cache / "new" / "file").stat().st_nlink == 1
+    assert (cache / "deep" / "old").stat().st_nlink == 1
+    assert (cache / "deep" / "old").read_text() == "old"
+
+
+def test_a_second_host_at_the_same_address_is_refused(tool: Tool, pair: dict[str, str]) -> None:
+    told = tool("up", "thief", "--ip", pair["twelve"], status=2)
+    assert f"--ip {pair['twelve']} is taken" in told
+    assert tool("down", "thief") == "absent thief\n"
+
+
+def traces(tool: Tool, name: str) -> list[str]:
+    """Everything on this machine that bears a host's name."""
+    namespaces = subprocess.run(
+        ["ip", "netns", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    found = [line for line in namespaces.splitlines() if line.split()[0].endswith(f"-{name}")]
+    state = str(tool.state / name)
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    found += [line for line in mounts if line.split()[4].startswith(state)]
+    for group, _, _ in os.walk("/sys/fs/cgroup"):
+        if name in Path(group).name:
+            found.append(group)
+    if Path(state).exists():
+        found.append(state)
+    return found
+
+
+def test_down_leaves_nothing(tool: Tool) -> None:
+    tool.up("brief")
+    assert traces(tool, "brief")
+    started = time.monotonic()
+    assert tool("down", "brief") == "removed brief\n"
+    assert time.monotonic() - started < 20
+    assert traces(tool, "brief") == []
+    assert tool("down", "brief") == "absent brief\n"
+
+
+def kill_unexpectedly(tool: Tool, name: str) -> None:
+    """SIGKILL what looks after a host, as the kernel does when memory is short."""
+    directory = tool.state / name
+    if (directory / "supervisor.pid").exists():
+        os.kill(int((directory / "supervisor.pid").read_text()), signal.SIGKILL)
+    else:
+        units = subprocess.run(
+            ["systemctl", "list-units", "--plain", "--no-legend", f"testhosts*-{name}.service"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        unit = units.split()[0]
+        subprocess.run(["systemctl", "kill", "--kill-whom=main", "-s", "KILL", unit], check=True)
+
+
+def test_a_crash_is_recognised_and_cleaned_up(tool: Tool) -> None:
+    address = tool.up("fragile")["ip"]
+    kill_unexpectedly(tool, "fragile")
+
+    def is_stopped() -> bool:
+        entries = json.loads(tool("list", "--json"))
+        return any(e["name"] == "fragile" and e["state"] == "stopped" for e in entries)
+
+    wait_for("the host counts as stopped", is_stopped)
+    assert traces(tool, "fragile")  # its cable and its mount are still there
+    again = tool.up("fragile")
+    assert again["changed"]
+    assert again["state"] == "running"
+    assert again["ip"] == address
+    tool.ssh("fragile", "true")
+
+    # A crash that even lost the record of the host.
+    kill_unexpectedly(tool, "fragile")
+    (tool.state / "fragile" / "host.json").unlink()
+    assert tool.up("fragile")["changed"]
+    assert tool("down", "fragile") == "removed fragile\n"
+    assert traces(tool, "fragile") == []
+
+
+def test_an_interrupted_up_leaves_nothing(tool: Tool) -> None:
+    process = tool.start("up", "hasty")
+    wait_for("the record", (tool.state / "hasty" / "host.json").exists)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert traces(tool, "hasty") == []
+
+
+def test_a_killed_up_is_made_good_by_the_next(tool: Tool) -> None:
+    process = tool.start("up", "killed")
+    wait_for("the record", (tool.state / "killed" / "host.json").exists)
+    process.kill()
+    process.communicate(timeout=60)
+    assert tool.up("killed")["state"] == "running"
+    tool.ssh("killed", "true")
+    tool("down", "killed")
+    assert traces(tool, "killed") == []
+
+
+def test_clean_removes_all(tool: Tool, pair: dict[str, str]) -> None:
+    removed = tool("clean").splitlines()
+    assert {f"removed {name}" for name in pair} <= set(removed)
+    assert json.loads(tool("list", "--json")) == []
+    for name in pair:
+        assert traces(tool, name) == []
+    tool("clean")
