@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What went wrong between this host and the Hub, in words that say what to do.
+
+The codes are those of C(hf_worker.failure), and C(stalled), C(died), C(digest) and C(tools) of
+C(hf_fetch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TRANSIENT = frozenset({"network", "server", "rate", "range", "mismatch", "stalled", "died"})
+"""Codes of failures that another attempt may cure; all others end the run at once."""
+
+# A code with "+token" is for runs that were given a token.
+_TEXTS = {
+    "gated": (
+        "the model {repo_id} is gated (HTTP {status}) and no token was given. Ask for access at"
+        " {page}, make a token with read permission at {endpoint}/settings/tokens and give it"
+        " as token. The Hub says: {said}"
+    ),
+    "gated+token": (
+        "access to the gated model {repo_id} is refused (HTTP {status}): the token's account"
+        " has not been granted access. Ask for it at {page} with that account, wait until it is"
+        " granted, and see that a fine-grained token may read gated repositories. The Hub says:"
+        " {said}"
+    ),
+    "token": (
+        "the Hub at {endpoint} does not know the token (HTTP {status}): it is mistyped, expired"
+        " or revoked, or of another Hub. Make a new one at {endpoint}/settings/tokens. The Hub"
+        " says: {said}"
+    ),
+    "repository": (
+        "there is no model {repo_id} on {endpoint}, or it is private and no token was given"
+        " (HTTP {status}). Check repo_id, or give a token that may read it. The Hub says: {said}"
+    ),
+    "repository+token": (
+        "there is no model {repo_id} on {endpoint}, or it is private and the token may not read"
+        " it (HTTP {status}). Check repo_id and the token's account. The Hub says: {said}"
+    ),
+    "revision": (
+        "the model {repo_id} has no revision {revision} (HTTP {status}): no such branch, tag or"
+        " commit. See its branches at {page}/tree/main and check revision. The Hub says: {said}"
+    ),
+    "forbidden": (
+        "the Hub at {endpoint} refuses {repo_id} (HTTP 403) and no token was given. Give a"
+        " token, or see what stands between this host and the Hub. The Hub says: {said}"
+    ),
+    "forbidden+token": (
+        "the Hub at {endpoint} refuses {repo_id} with this token (HTTP 403). Check its"
+        " permissions, or what stands between this host and the Hub. The Hub says: {said}"
+    ),
+    "disabled": (
+        "the Hub has disabled the model {repo_id} (HTTP {status}). Choose another one. The Hub"
+        " says: {said}"
+    ),
+    "entry": (
+        "{repo_id} at {revision} lists {path}, but the Hub at {endpoint} does not have it (HTTP"
+        " 404). If endpoint is a mirror, use another one. The Hub says: {said}"
+    ),
+    "endpoint": (
+        "{endpoint} answers HTTP 404 like a server that is no Hugging Face Hub. Check endpoint."
+        " It says: {said}"
+    ),
+    "network": (
+        "{endpoint} cannot be reached ({said}), and there is no whole copy of {repo_id} at"
+        " {revision} under {cache_dir}.{have} Check the host's network, DNS and proxy"
+        " (HTTPS_PROXY), set endpoint to a Hub that it can reach, or bring the model there by"
+        " another way"
+    ),
+    "rate": (
+        "the Hub at {endpoint} limits the rate of requests (HTTP 429), did so at every attempt,"
+        " and asks to wait {retry_after}. Try again later, or give a token: limits are higher"
+        " with one.{have}"
+    ),
+    "rate+token": (
+        "the Hub at {endpoint} limits the rate of requests (HTTP 429), did so at every attempt,"
+        " and asks to wait {retry_after}. Try again later.{have}"
+    ),
+    "server": (
+        "the Hub at {endpoint} fails at every attempt to get {what} of {repo_id} (HTTP"
+        " {status}). Try again later.{have} The Hub says: {said}"
+    ),
+    "digest": (
+        "{path} of {repo_id} arrives with the wrong content every time ({said}). The Hub, a"
+        " mirror or a proxy on the way is broken; nothing of the wrong content is kept.{have}"
+    ),
+    "mismatch": (
+        "the Hub at {endpoint} contradicts itself at every attempt to get {what} of {repo_id}:"
+        " {said}. The Hub, a mirror or a proxy on the way is broken; try another endpoint.{have}"
+    ),
+    "range": (
+        "the Hub at {endpoint} refuses at every attempt to send {what} of {repo_id} (HTTP 416)."
+        " The Hub, a mirror or a proxy on the way is broken; try another endpoint.{have}"
+    ),
+    "stalled": (
+        "no byte of {what} of {repo_id} came from {endpoint} for {said}, at every attempt."
+        " Check the network; the next run goes on where this one stopped.{have}"
+    ),
+    "space": (
+        "the disk of {cache_dir} is full ({said}). Make room there, or set cache_dir to another"
+        " mount; the next run goes on where this one stopped.{have}"
+    ),
+    "unwritable": (
+        "the cache cannot be written: {said}. Run as a user that may write {cache_dir}"
+        " (become), remount it read-write, or set cache_dir to another place"
+    ),
+    "died": ("the process that fetches {repo_id} ended by itself, at every attempt: {said}.{have}"),
+    "tools": (
+        "huggingface_hub cannot be used from {tools}: {said}. It is what fetches models; the"
+        " role vllm_runtime installs it there, or set tools_path"
+    ),
+    "other": ("{what} of {repo_id} cannot be had from {endpoint}: {said}{trace}"),
+}
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes for people, in binary units like the tools that show free space."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def explain(
+    event: Mapping[str, Any],
+    repo_id: str,
+    revision: str,
+    endpoint: str,
+    tools: str,
+    has_token: bool,
+    cache_dir: str,
+    path: str | None = None,
+    have: str | None = None,
+) -> str:
+    """The text that ends a run: what is wrong, where, and what to do.
+
+    Args:
+        event: A C(failed) event of the worker.
+        repo_id: The repository.
+        revision: The revision asked for.
+        endpoint: The Hub's address.
+        tools: The environment of the client.
+        has_token: Whether a token was given.
+        cache_dir: The cache.
+        path: The file it happened with, if it was one.
+        have: A sentence about what of the model is there already.
+    """
+    code = str(event["code"])
+    if has_token and code + "+token" in _TEXTS:
+        code += "+token"
+    said = " ".join(str(event.get("message") or "").split()).rstrip(".")
+    asked = event.get("retry_after")
+    address = endpoint.rstrip("/")
+    return _TEXTS[code].format(
+        repo_id=repo_id,
+        revision=revision,
+        endpoint=address,
+        page=f"{address}/{repo_id}",
+        tools=tools,
+        cache_dir=cache_dir,
+        path=path,
+        what=path or "the list of files",
+        have=" " + have if have else "",
+        said=said if len(said) <= 500 else said[:500] + "…",
+        status=event.get("status"),
+        retry_after="without saying how long" if asked is None else f"{asked:.0f} s",
+        trace=f"\n{event['trace']}" if event.get("trace") else "",
+    )
