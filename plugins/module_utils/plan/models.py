@@ -35,6 +35,15 @@ class Model:
     config: Mapping[str, Any]
     weights_bytes: int | None
 
+    @property
+    def shape_config(self) -> Mapping[str, Any]:
+        """The part of config.json that describes the language model."""
+        for key in ("text_config", "llm_config"):
+            part = fact.mapping(self.config, key)
+            if fact.integer(part, "num_hidden_layers") is not None:
+                return part
+        return self.config
+
 
 def model_path(instance: Instance, wanted: Wanted) -> str | None:
     """Return where an instance's model lies on the host, or None when only its download tells.

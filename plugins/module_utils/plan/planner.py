@@ -6,10 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan import facts as fact
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.flags import check_extra_args
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.attention import (
+    Situation,
+    compiler_situation,
+    plan_backend,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.driver import (
+    check_driver,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.dtypes import (
+    check_quantization,
+    quantization,
+    resolve_dtype,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.flags import (
+    check_extra_args,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.gpus import (
+    Gpu,
+    assign_gpus,
+    check_assigned,
+    check_shared_memory,
+    usable_gpus,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.hosts import (
     check_disks,
     check_host,
@@ -18,13 +41,23 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.hosts impo
     check_ram,
     removed_instances,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.memory import (
+    Setting,
+    model_length,
+    plan_memory,
+    read_shape,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.models import (
+    Model,
     check_model,
     model_path,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import Findings
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import (
+    Findings,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import (
     ReleaseData,
+    accelerator_data,
     check_glibc,
     check_release,
     plan_runtime,
@@ -75,10 +108,17 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     runtime = plan_runtime(wanted, facts, data, accelerator, findings)
     disks = check_disks(wanted, facts, rules, runtime, findings)
     check_ports(wanted, facts, removed, findings)
+    driver = check_driver(facts, data, findings) if accelerator == "cuda" else None
+    gpus = usable_gpus(wanted, facts, removed, findings) if accelerator == "cuda" else []
+    assigned = assign_gpus(wanted, gpus, findings)
+    context = fact.integer(data.rules, "memory", "context") or 0
+    check_shared_memory(wanted, assigned, context, findings)
     models = {one.where: check_model(one, wanted, facts, findings) for one in wanted.instances}
     check_ram(wanted, facts, rules, accelerator, models, findings)
+    host = _Host(wanted, facts, data, accelerator, runtime)
     instances = [
-        _plan_instance(one, wanted, facts, data, accelerator, findings) for one in wanted.instances
+        _plan_instance(one, host, models[one.where], assigned[one.where], findings)
+        for one in wanted.instances
     ]
     return {
         "schema": SCHEMA,
@@ -87,33 +127,70 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         "problems": findings.problems,
         "notes": findings.notes,
         "runtime": runtime,
+        "driver": driver,
         "disks": disks,
         "instances": instances,
         "removed_instances": removed,
     }
 
 
+@dataclass(frozen=True)
+class _Host:
+    """What every instance's plan looks at.
+
+    Attributes:
+        wanted: The whole wanted state.
+        facts: The facts.
+        data: The release's data.
+        accelerator: `cuda` or `cpu`.
+        runtime: The plan's runtime, or None.
+    """
+
+    wanted: Wanted
+    facts: Mapping[str, Any]
+    data: ReleaseData
+    accelerator: str
+    runtime: Mapping[str, Any] | None
+
+
 def _plan_instance(
-    instance: Instance,
-    wanted: Wanted,
-    facts: Mapping[str, Any],
-    data: ReleaseData,
-    accelerator: str,
-    findings: Findings,
+    instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], findings: Findings
 ) -> dict[str, Any]:
-    extra = check_extra_args(instance, data.flags, findings)
-    backend = None
-    gpus: list[str] = []
-    if accelerator == "cpu":
+    rules = fact.mapping(host.data.rules, "dtypes")
+    extra = check_extra_args(instance, host.data.flags, findings)
+    if host.accelerator == "cpu":
         _check_cpu_keys(instance, findings)
-    elif "cpu_kvcache_space" in instance.given:
-        findings.problem(
-            "cpu-key-on-cuda",
-            instance.at("cpu_kvcache_space"),
-            "cpu_kvcache_space has no meaning with GPUs",
-            "remove it; gpu_memory_utilization rules the KV cache there",
-        )
-    path = model_path(instance, wanted)
+    else:
+        _check_cuda_keys(instance, findings)
+        minimum = fact.text(accelerator_data(host.data, "cuda"), "compute_capability")
+        check_assigned(instance, gpus, minimum, findings)
+    dtype = resolve_dtype(instance, model, gpus, rules, findings)
+    check_quantization(quantization(instance, model), instance, gpus, rules, findings)
+    memory = plan_memory(
+        instance,
+        model,
+        Setting(
+            accelerator=host.accelerator,
+            release=host.wanted.release,
+            graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
+            dtype=dtype or "float16",
+            gpus=gpus,
+        ),
+        fact.mapping(host.data.rules, "memory"),
+        fact.mapping(rules, "bytes"),
+        findings,
+    )
+    backend = None
+    if host.accelerator == "cuda":
+        situation = _situation(instance, host, model, gpus, dtype)
+        backend = plan_backend(instance, situation, gpus, host.data, findings)
+    path = model_path(instance, host.wanted)
+    config = build_config(instance, host.accelerator, path, extra, backend)
+    if memory is not None and instance.max_model_len is None:
+        own = model_length(model) if model is not None else None
+        if own is not None and memory["max_model_len"] < own:
+            config["max-model-len"] = memory["max_model_len"]
+    uuids = [gpu.uuid for gpu in gpus]
     return {
         "name": instance.name,
         "unit": instance.unit,
@@ -127,19 +204,55 @@ def _plan_instance(
             "revision": None if instance.local else instance.revision,
             "path": path,
         },
-        "config": build_config(instance, accelerator, path, extra, backend),
+        "config": config,
         "environment": build_environment(
             instance,
-            accelerator,
-            gpus,
-            fact.dig(facts, "nvcc", "found") is True,
+            host.accelerator,
+            uuids,
+            fact.dig(host.facts, "nvcc", "found") is True,
             backend,
             findings,
         ),
-        "gpus": gpus,
-        "attention_backend": {"selected": None, "mechanism": None, "candidates": []},
-        "memory": None,
+        "gpus": uuids,
+        "dtype": dtype,
+        "attention_backend": {
+            "selected": backend["selected"] if backend is not None else None,
+            "mechanism": backend["mechanism"] if backend is not None else None,
+            "trial": backend["trial"] if backend is not None else [],
+            "candidates": backend["candidates"] if backend is not None else [],
+        },
+        "memory": memory,
     }
+
+
+def _situation(
+    instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], dtype: str | None
+) -> Situation:
+    shape = (
+        read_shape(model, fact.mapping(host.data.rules, "memory")) if model is not None else None
+    )
+    compiler, compiler_note = compiler_situation(host.facts, host.runtime)
+    kv_dtype = instance.extra_args.get("kv-cache-dtype")
+    return Situation(
+        capability=min((gpu.capability for gpu in gpus if gpu.capability), default=()),
+        dtype=dtype,
+        kv_cache_dtype=kv_dtype if isinstance(kv_dtype, str) else "auto",
+        head_dim=shape.head_dim if shape is not None else None,
+        mla=shape.mla if shape is not None else None,
+        nvcc=fact.dig(host.facts, "nvcc", "found") is True,
+        compiler=compiler,
+        compiler_note=compiler_note,
+    )
+
+
+def _check_cuda_keys(instance: Instance, findings: Findings) -> None:
+    if "cpu_kvcache_space" in instance.given:
+        findings.problem(
+            "cpu-key-on-cuda",
+            instance.at("cpu_kvcache_space"),
+            "cpu_kvcache_space has no meaning with GPUs",
+            "remove it; gpu_memory_utilization rules the KV cache there",
+        )
 
 
 def _check_cpu_keys(instance: Instance, findings: Findings) -> None:
