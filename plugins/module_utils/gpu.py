@@ -138,6 +138,16 @@ class Gpus:
             for gpu in unknown:
                 gpu["compute_capability"] = known.get(gpu["uuid"])
 
+    def _add_addresses(self, gpus: list[dict[str, Any]], devices: list[dict[str, str]]) -> None:
+        """Says where lost GPUs are, which NVML does not: at the addresses that no other has."""
+        taken = {gpu["pci_bus_id"] for gpu in gpus}
+        free = [nvml.bus_id(device["address"]) for device in devices]
+        free = [address for address in free if address not in taken]
+        unknown = [gpu for gpu in gpus if gpu["pci_bus_id"] is None]
+        if len(free) == len(unknown):
+            for gpu, address in zip(unknown, free):
+                gpu["pci_bus_id"] = address
+
     def _add_processes(self, gpus: list[dict[str, Any]]) -> None:
         """Says who the processes are; one that is gone or not visible from here stays unknown."""
         processes = Processes(self._host)
@@ -169,6 +179,8 @@ class Gpus:
             module_version = (host.read_text("/sys/module/nvidia/version") or "").strip() or None
         library_version = answer["library_version"]
         gpus = answer["gpus"]
+        pci_devices = pci.read(host)
+        self._add_addresses(gpus, pci_devices)
         self._add_cuda(gpus, told.get("devices", []))
         self._add_processes(gpus)
         differ = None not in (module_version, library_version) and module_version != library_version
@@ -188,7 +200,7 @@ class Gpus:
                 },
                 "error": answer["error"],
             },
-            "pci_devices": pci.read(host),
+            "pci_devices": pci_devices,
             "gpus": gpus,
             "devices": device_files(host),
             "source": source,

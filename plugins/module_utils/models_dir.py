@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
@@ -150,6 +151,6 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
     }
 
 
-def read(host: Host, directories: list[str]) -> dict[str, Any]:
+def read(host: Host, directories: Sequence[str]) -> dict[str, Any]:
     """Reads `facts.models`; see `read_one`."""
     return {directory: read_one(host, directory) for directory in directories}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
@@ -82,7 +83,7 @@ def existing_parent(host: Host, path: str) -> str:
     return path
 
 
-def read(host: Host, paths: list[str]) -> dict[str, Any]:
+def read(host: Host, paths: Sequence[str]) -> dict[str, Any]:
     """Reads `facts.mounts`.
 
     Args:

@@ -38,8 +38,8 @@ _NO_HANDLE = re.compile(
 
 
 def find(host: Host) -> str | None:
-    """The nvidia-smi program, or None."""
-    return which(host, "nvidia-smi", _SEARCH_PATH)
+    """The nvidia-smi program, on this login's PATH or in its usual places, or None."""
+    return which(host, "nvidia-smi", f"{host.environ.get('PATH', '')}:{_SEARCH_PATH}")
 
 
 def start(host: Host, path: str, timeout: float) -> Running:
@@ -218,13 +218,14 @@ def parse(stdout: str, stderr: str, rc: int | None) -> dict[str, Any]:
         answer["cuda_version"] = _value(root, "cuda_version")
         answer["gpus"] = [_gpu(gpu, index) for index, gpu in enumerate(root.findall("gpu"))]
     said = "\n".join([stdout[: start_ if start_ >= 0 else None], stderr])
-    for bus_id, reason in _NO_HANDLE.findall(said):
+    for address, reason in _NO_HANDLE.findall(said):
         gpu = nvml.empty_gpu(len(answer["gpus"]))
         lost = "lost" in reason or "Unknown Error" in reason
-        gpu.update(pci_bus_id=bus_id.upper(), lost=lost, error=reason.split(".")[0].strip())
+        gpu.update(pci_bus_id=nvml.bus_id(address), lost=lost, error=reason.split(".")[0].strip())
         answer["gpus"].append(gpu)
     if rc != 0 and not answer["gpus"] and answer["error"] is None:
         answer["code"] = rc
         first = next((line.strip() for line in said.splitlines() if line.strip()), "")
+        first = first.replace("Failed to initialize NVML: ", "")
         answer["error"] = first or f"nvidia-smi ended with exit status {rc}"
     return answer

@@ -21,6 +21,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.cuda_driver imp
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
 
 LIBRARY = "libnvidia-ml.so.1"
+MISMATCH = "Driver/library version mismatch"
 NOT_INSTALLED = f"{LIBRARY} is not installed"
 # nvmlReturn_t
 NO_PERMISSION = 4
@@ -58,6 +59,12 @@ def empty_gpu(index: int) -> dict[str, Any]:
         "error": None,
         "processes": [],
     }
+
+
+def bus_id(address: str) -> str:
+    """A PCI address as NVML writes it: "0000:01:00.0" becomes "00000000:01:00.0"."""
+    domain, rest = address.split(":", 1)
+    return f"{domain.zfill(8)}:{rest}".upper()
 
 
 def find_pynvml(host: Host, tools: str) -> str | None:
@@ -174,6 +181,13 @@ class _Reader:
         if any(value is not None for value in pcie.values()):
             self._gpu["pcie"] = pcie
 
+    def _process_name(self, pid: int) -> str | None:
+        """NVML's name for a process; it cannot name one that it may not see."""
+        try:
+            return _text(self._nvml.nvmlSystemGetProcessName(pid))
+        except (self._nvml.NVMLError, ValueError):
+            return None
+
     def _processes(self) -> None:
         found: dict[int, dict[str, Any]] = {}
         for kind, name in (
@@ -187,9 +201,10 @@ class _Reader:
                 listed = self._ask(f"{function}_v2")
             for process in listed or []:
                 # One that does both is listed twice with the same memory.
-                found[int(process.pid)] = {
-                    "pid": int(process.pid),
-                    "name": None,
+                pid = int(process.pid)
+                found[pid] = {
+                    "pid": pid,
+                    "name": self._process_name(pid),
                     "memory_used_bytes": process.usedGpuMemory,
                     "type": kind,
                 }
@@ -254,7 +269,8 @@ def read(site: str) -> dict[str, Any]:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         answer["code"] = error.value
-        answer["error"] = NOT_INSTALLED if error.value == LIBRARY_NOT_FOUND else str(error)
+        known = {LIBRARY_NOT_FOUND: NOT_INSTALLED, VERSION_MISMATCH: MISMATCH}
+        answer["error"] = known.get(error.value, str(error))
         return answer
     try:
         answer["driver_version"] = _text(nvml.nvmlSystemGetDriverVersion())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
 
@@ -13,7 +14,7 @@ DPKG_STATUS = "/var/lib/dpkg/status"
 _RPM = ("/usr/bin/rpm", "/bin/rpm")
 
 
-def dpkg_versions(status: bytes, names: list[str]) -> dict[str, str | None]:
+def dpkg_versions(status: bytes, names: Sequence[str]) -> dict[str, str | None]:
     """Looks packages up in dpkg's own database, which is ten times faster than dpkg-query.
 
     Args:
@@ -40,7 +41,7 @@ def dpkg_versions(status: bytes, names: list[str]) -> dict[str, str | None]:
     return versions
 
 
-def parse_rpm(stdout: str, names: list[str]) -> dict[str, str | None]:
+def parse_rpm(stdout: str, names: Sequence[str]) -> dict[str, str | None]:
     r"""Reads what `rpm -q --queryformat '%{NAME}\t%{EVR}\n'` printed; absent ones are None."""
     versions: dict[str, str | None] = dict.fromkeys(names)
     for line in stdout.splitlines():
@@ -50,7 +51,7 @@ def parse_rpm(stdout: str, names: list[str]) -> dict[str, str | None]:
     return versions
 
 
-def read(host: Host, names: list[str]) -> dict[str, str | None]:
+def read(host: Host, names: Sequence[str]) -> dict[str, str | None]:
     """Reads `facts.packages`.
 
     Args:

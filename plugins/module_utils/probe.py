@@ -65,15 +65,14 @@ def collect(host: Host, questions: Questions) -> dict[str, Any]:
     deployed = Deployed(host, questions.opt_dir, questions.etc_dir)
     pythons = Pythons(host, questions.python)
     toolchain = Toolchain(host, questions.service_path)
-    facts: dict[str, Any] = {
+    return {
         "host": system.read(host),
-        "mounts": mounts.read(host, list(questions.paths)),
+        "mounts": mounts.read(host, questions.paths),
         "ports": ports.read(host),
-        "packages": packages.read(host, list(questions.packages)),
-        "models": models_dir.read(host, list(questions.models)),
+        "packages": packages.read(host, questions.packages),
+        "models": models_dir.read(host, questions.models),
+        "pythons": pythons.result(),
+        "nvcc": toolchain.result(),
+        "deployed": deployed.result(),
+        "gpu": gpus.result(),
     }
-    facts["pythons"] = pythons.result()
-    facts["nvcc"] = toolchain.result()
-    facts["deployed"] = deployed.result()
-    facts["gpu"] = gpus.result()
-    return facts

@@ -75,19 +75,19 @@ class Processes:
         return None if text is None else text.rstrip("\n")
 
     def command(self, pid: int) -> str | None:
-        """A name worth printing: the process's title.
+        """A name worth printing: the first word of the process's title.
 
-        Programs that set their title (vLLM's `VLLM::EngineCore`) write it over their arguments;
-        else this is the program's file name.
+        Programs that set a title (`VLLM::EngineCore`, "sshd: /usr/sbin/sshd -D [listener] ...")
+        write it over their arguments; else this is the program's file name.
 
         Returns:
-            The title, or None when the process is gone.
+            The name, or None when the process is gone.
         """
-        arguments = self._host.read_text(f"/proc/{pid}/cmdline", 4096)
-        first = (arguments or "").split("\0", 1)[0].strip()
-        if not first:
-            return self.name(pid)
-        return first.rsplit("/", 1)[-1] if first.startswith("/") else first
+        title = self._host.read_text(f"/proc/{pid}/cmdline", 4096) or ""
+        first = title.split("\0", 1)[0]
+        if first.startswith("/"):
+            return first.rsplit("/", 1)[-1]
+        return first.split(" ", 1)[0].rstrip(":") or self.name(pid)
 
     def owner(self, pid: int) -> str | None:
         """Login name of the process's user (the number where no account has it), or None."""

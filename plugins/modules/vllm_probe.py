@@ -121,8 +121,8 @@ facts:
         memory_available_bytes: 62277025792
     pythons:
       description:
-        - Python interpreters that answer, with V(headers), the path of Python.h, and V(venv), whether
-          they can make virtual environments.
+        - Python interpreters that answer, with V(headers), the path of Python.h, and V(venv),
+          whether they can make virtual environments.
       type: list
       elements: dict
       sample:
@@ -170,9 +170,9 @@ facts:
         service_path: /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     mounts:
       description:
-        - For each path in O(paths), the file system that it is on or would be on. V(existing) is the
-          nearest part of the path that is there. V(free_bytes) is what users other than root can
-          fill.
+        - For each path in O(paths), the file system that it is on or would be on. V(existing) is
+          the nearest part of the path that is there. V(free_bytes) is what users other than root
+          can fill.
       type: dict
       sample:
         /opt/vllm:

@@ -4,15 +4,17 @@
 """A substitute for an NVIDIA GPU and its driver, for machines that have none.
 
 `build` compiles libnvidia-ml.so.1, libcuda.so.1 and nvidia-smi, which answer about the machine that
-one ini file describes; `machines/` has those files. What the kernel would show (PCI devices,
-/proc/driver/nvidia, /dev) is described by `kernel_view`.
+one ini file describes; `machines/` has those files. `kernel_view` tells what the kernel would show
+(PCI devices, /proc/driver/nvidia, /dev). `install` gives all of it to a host. See README.md.
 """
 
 from __future__ import annotations
 
 import configparser
+import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
@@ -129,3 +131,98 @@ def kernel_view(path: Path) -> dict[str, str]:
     names += ["nvidiactl", "nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools"]
     files.update({f"/dev/{name}": "" for name in names})
     return files
+
+
+LIBRARY_DIR = "usr/local/lib"  # Debian's linker looks there
+PROGRAM = "usr/bin/nvidia-smi"
+CONFIGURATION = "etc/fake-gpu.ini"
+KERNEL_SCRIPT = "usr/local/sbin/fake-gpu-kernel"
+UNIT = "etc/systemd/system/fake-gpu.service"
+WANTS = "etc/systemd/system/sysinit.target.wants/fake-gpu.service"
+_UNIT_TEXT = """\
+[Unit]
+Description=What the kernel would show of an NVIDIA GPU (a substitute, for tests)
+DefaultDependencies=no
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStartPre=/sbin/ldconfig
+ExecStart=/usr/local/sbin/fake-gpu-kernel start
+ExecStop=/usr/local/sbin/fake-gpu-kernel stop
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def kernel_script(path: Path) -> str:
+    """A shell script that shows on a host what its kernel would, and takes it away again.
+
+    Args:
+        path: The machine's ini file.
+
+    Returns:
+        The script; it is called with `start` or `stop`. Mounts hide the real directories, because
+        no file can be made in /proc or /sys.
+    """
+    files = kernel_view(path)
+    mounted = ("/proc/driver", "/sys/bus/pci/devices")
+    start, stop = [], []
+    for directory in mounted:
+        below = {name: text for name, text in files.items() if name.startswith(f"{directory}/")}
+        if not below:
+            continue
+        start.append(f"if [ -d {directory} ]; then mount -t tmpfs -o mode=755 fake-gpu {directory}")
+        for name, text in below.items():
+            start.append(f"  mkdir -p {shlex.quote(name.rsplit('/', 1)[0])}")
+            start.append(f"  printf %s {shlex.quote(text)} > {shlex.quote(name)}")
+        start.append("fi")
+        stop.append(f"if mountpoint -q {directory}; then umount {directory}; fi")
+    # 195 is the NVIDIA driver's number for its devices; 234 one of the range for local use.
+    minors = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254)}
+    minors.update({"nvidia-uvm": (234, 0), "nvidia-uvm-tools": (234, 1)})
+    for name in (name.rsplit("/", 1)[1] for name in files if name.startswith("/dev/")):
+        major, minor = minors.get(name) or (195, int(name[len("nvidia") :]))
+        start.append(f"[ -e /dev/{name} ] || mknod -m 666 /dev/{name} c {major} {minor}")
+        stop.append(f"rm -f /dev/{name}")
+    lines = ["#!/bin/sh", "set -eu", 'case "$1" in', "start)", *start, ";;", "stop)", *stop, ";;"]
+    return "\n".join([*lines, "esac", ""])
+
+
+def install(root: Path, machine: Path) -> None:
+    """Gives a host the machine's GPUs: libraries, nvidia-smi, and a unit for the kernel's part.
+
+    Args:
+        root: The host's root file system. fake-gpu.service starts with the host; on one that
+            runs: `systemctl daemon-reload && systemctl start fake-gpu`.
+        machine: The ini file.
+
+    Raises:
+        FakeGpuError: The substitutes cannot be built, or the ini file is wrong.
+    """
+    uninstall(root)
+    script = kernel_script(machine)
+    for name, text in ((KERNEL_SCRIPT, script), (UNIT, _UNIT_TEXT)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / KERNEL_SCRIPT).chmod(0o755)
+    (root / WANTS).parent.mkdir(parents=True, exist_ok=True)
+    (root / WANTS).symlink_to(f"/{UNIT}")
+    shutil.copyfile(machine, root / CONFIGURATION)
+    if read_machine(machine).get("machine", "installed", fallback="1") == "0":
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        build(Path(directory))
+        (root / LIBRARY_DIR).mkdir(parents=True, exist_ok=True)
+        for name in LIBRARIES:
+            shutil.copy(Path(directory) / name, root / LIBRARY_DIR / name)
+        shutil.copy(Path(directory) / "nvidia-smi", root / PROGRAM)
+
+
+def uninstall(root: Path) -> None:
+    """Removes what `install` put into a root file system; stop fake-gpu.service before."""
+    libraries = [f"{LIBRARY_DIR}/{name}" for name in LIBRARIES]
+    for name in (*libraries, PROGRAM, CONFIGURATION, KERNEL_SCRIPT, WANTS, UNIT):
+        (root / name).unlink(missing_ok=True)
