@@ -34,7 +34,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data im
 
 # `raw`: the planner itself says what is wrong with a value, and all of it at once.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "release": {"type": "raw", "required": True},
+    "release": {"type": "raw", "default": "0.14.1"},
     "accelerator": {"type": "raw", "default": "auto"},
     "instances": {"type": "raw", "default": []},
     "nvcc": {"type": "raw", "default": "any"},
@@ -85,13 +85,13 @@ def answer(raw: Mapping[str, Any], facts: Any, data: ReleaseData, fail: bool) ->
         facts: What the probe returned.
         data: The release's data.
         fail: Whether problems make the task fail. The result then holds only
-            the problems, because Ansible prints all of a failed result.
+            their lines, because Ansible prints all of a failed result.
     """
     plan = make_plan(raw, facts, data)
     problems = plan["problems"]
     lines = "\n".join(problem_line(problem) for problem in problems)
     if problems and fail:
-        return {"changed": False, "failed": True, "msg": lines, "problems": problems}
+        return {"changed": False, "failed": True, "msg": lines}
     return {
         "changed": False,
         "msg": lines,

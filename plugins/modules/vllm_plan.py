@@ -22,7 +22,7 @@ options:
   release:
     description: The vLLM version, one of the directories in O(releases_dir).
     type: raw
-    required: true
+    default: 0.14.1
   accelerator:
     description:
       - V(cuda), V(cpu), or V(auto), which is V(cuda) where the host has an NVIDIA device.
@@ -64,7 +64,7 @@ options:
     type: path
   fail_on_problems:
     description:
-      - Whether problems make the task fail. Its result then holds RV(msg) and RV(problems) only.
+      - Whether problems make the task fail. Its result then holds RV(msg) only.
       - With V(false) the task succeeds and returns everything, so that a role can show the
         report and fail afterwards.
     type: bool
@@ -116,7 +116,7 @@ problems:
   description: What is wrong; empty when the plan can be carried out.
   type: list
   elements: dict
-  returned: always
+  returned: when there are no problems, or O(fail_on_problems=false)
   contains:
     code:
       description: What kind of problem it is; C(docs/plan.md) lists them.

@@ -116,12 +116,12 @@ def plan_backend(
         names += [name for name in order if name not in names]
     candidates = []
     for name in names:
-        works, reason = judge(name, situation, data)
+        works, reason = judge(name, situation, data) if gpus else (False, "no GPU answers")
         candidates.append({"name": name, "works": works, "reason": reason})
     verdicts = {row["name"]: row for row in candidates}
     trial = [name for name in order if verdicts.get(name, {}).get("works")]
     selected: str | None = default if wanted == AUTO else wanted
-    if wanted == AUTO and not verdicts[str(selected)]["works"]:
+    if wanted == AUTO and gpus and not verdicts[str(selected)]["works"]:
         selected = trial[0] if trial else None
     where = instance.at("attention_backend")
     if wanted != AUTO and known and wanted not in known:
@@ -148,6 +148,12 @@ def plan_backend(
             f"{selected} does not work here: {verdicts[selected]['reason']}",
             _choose(trial),
         )
+    else:
+        rule = _rule(
+            fact.mapping(rules, "backends", selected), str(fact.dig(data.release, "release"))
+        )
+        for text in _cautions(rule, situation.capability):
+            findings.note("backend-caution", where, f"{selected}: {text}")
     return {
         "selected": selected,
         "wanted": wanted,
@@ -200,14 +206,22 @@ def judge(name: str, situation: Situation, data: ReleaseData) -> tuple[bool, str
     reasons = [about] if about else []
     if rule.get("needs") == "c_compiler" and situation.compiler_note:
         reasons.append(situation.compiler_note)
-    reasons += [
-        text
-        for record in fact.rows(rule, "records")
-        if fact.text(record, "capability") == shown_capability(situation.capability)
-        for text in [fact.text(record, "text")]
-        if text is not None
-    ]
+    reasons += _cautions(rule, situation.capability)
     return True, "; ".join(reasons)
+
+
+def _cautions(rule: Mapping[str, Any], capability: tuple[int, ...]) -> list[str]:
+    """Return what was recorded of a backend that works, for GPUs like this one."""
+    found = []
+    for row in fact.rows(rule, "cautions"):
+        at, below, text = fact.text(row, "at"), fact.text(row, "below"), fact.text(row, "text")
+        here = capability and (
+            (at is not None and capability == fact.version_tuple(at))
+            or (below is not None and capability < fact.version_tuple(below))
+        )
+        if here and text is not None:
+            found.append(text)
+    return found
 
 
 def _rule(rule: Mapping[str, Any], release: str) -> Mapping[str, Any]:

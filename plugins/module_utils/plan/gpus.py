@@ -292,11 +292,13 @@ def budget(gpu: Gpu, instance: Instance) -> int:
 def _in_use(
     gpu: Gpu, instances: list[Instance], needed: int, where: str, findings: Findings
 ) -> None:
+    # Of a killed server the engine may live on: vllm-project/vllm#55510, #47266.
+    # It then belongs to no service, but to nothing or to a login session.
     orphans = [
         one
         for one in gpu.holders
-        if fact.text(one, "unit") is None
-        and any(mark in (fact.text(one, "name") or "") for mark in ("VLLM", "EngineCore", "vllm"))
+        if not (fact.text(one, "unit") or "").endswith(".service")
+        and "EngineCore" in (fact.text(one, "name") or "")
     ]
     # Two decimals, rounded down, is the precision people write.
     fits = int(gpu.available / gpu.total * 100) / 100 / len(instances)
@@ -304,9 +306,10 @@ def _in_use(
         pids = quoted(fact.integer(one, "pid") for one in orphans)
         remedy = f"it is left of a server that was killed; end it: kill {pids}"
     else:
-        remedy = f"end what holds the memory, or set gpu_memory_utilization: {fits:.2f}"
-        if fits < 0.05:
-            remedy = "end what holds the memory"
+        remedy = "end what holds the memory"
+        # Less than half of what was wanted would hardly serve the same model.
+        if fits >= 0.5 * instances[-1].gpu_memory_utilization:
+            remedy += f", or set gpu_memory_utilization: {fits:.2f}"
     held = _holders(gpu, 3)
     findings.problem(
         "gpu-memory-in-use",

@@ -21,14 +21,15 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted imp
 
 
 def check_host(
-    facts: Mapping[str, Any], rules: Mapping[str, Any], accelerator: str, findings: Findings
+    facts: Mapping[str, Any], rules: Mapping[str, Any], cpu_flags: list[str], findings: Findings
 ) -> None:
     """Check root, distribution, processor and systemd.
 
     Args:
         facts: What the probe found.
         rules: `plan/data/host.yml`.
-        accelerator: `cuda` or `cpu`.
+        cpu_flags: Instructions that the release's accelerator needs, as
+            /proc/cpuinfo names them.
         findings: Receives the problems.
     """
     host = fact.mapping(facts, "host")
@@ -43,7 +44,7 @@ def check_host(
             "connect as root, or set ansible_become: true",
         )
     _check_distribution(host, rules, findings)
-    _check_processor(host, rules, accelerator, findings)
+    _check_processor(host, rules, cpu_flags, findings)
     _check_systemd(host, rules, findings)
 
 
@@ -75,13 +76,11 @@ def _check_distribution(
 
 
 def _check_processor(
-    host: Mapping[str, Any], rules: Mapping[str, Any], accelerator: str, findings: Findings
+    host: Mapping[str, Any], rules: Mapping[str, Any], cpu_flags: list[str], findings: Findings
 ) -> None:
     architecture = fact.text(host, "architecture")
     supported = fact.words(rules, "architectures")
-    if architecture is None or not supported:
-        return
-    if architecture not in supported:
+    if architecture is not None and supported and architecture not in supported:
         findings.problem(
             "unsupported-architecture",
             "host",
@@ -89,14 +88,14 @@ def _check_processor(
             f"the locks hold wheels for {quoted(supported)}",
         )
         return
-    needed = fact.words(rules, "cpu_flags", architecture)
-    if accelerator != "cpu" or not needed or not isinstance(host.get("cpu_flags"), list):
+    if not isinstance(host.get("cpu_flags"), list):
         return
-    if not set(needed) & set(fact.words(host, "cpu_flags")):
+    missing = [flag for flag in cpu_flags if flag not in fact.words(host, "cpu_flags")]
+    if missing:
         findings.problem(
             "unsupported-cpu",
             "host",
-            f"the processor has none of {quoted(needed)}, which vLLM's CPU build needs",
+            f"the processor lacks {quoted(missing)}, which the release is compiled for",
             "use a newer processor, or let a virtual machine see its host's (cpu mode host)",
         )
 

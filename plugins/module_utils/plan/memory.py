@@ -409,12 +409,12 @@ def _check_graphs(
     instance: Instance, result: Mapping[str, Any], graphs: int, findings: Findings
 ) -> None:
     outside = result["available_bytes"] - result["budget_bytes"]
-    if outside < graphs:
+    if 0 <= outside < graphs:
         findings.note(
             "graphs-tight",
             instance.at("gpu_memory_utilization"),
             f"CUDA graphs take about {fact.gib(graphs)} outside the budget in this release and "
-            f"{fact.gib(max(0, outside))} are free there; lower the utilization or set "
+            f"{fact.gib(outside)} are free there; lower the utilization or set "
             "enforce_eager: true",
         )
 

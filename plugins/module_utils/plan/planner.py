@@ -102,7 +102,12 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         findings.note(
             "instance-removed", "vllm_instances", f"{name} is deployed and no longer wanted"
         )
-    check_host(facts, rules, accelerator, findings)
+    check_host(
+        facts,
+        rules,
+        fact.words(accelerator_data(data, accelerator), "cpu_flags"),
+        findings,
+    )
     check_nvcc(wanted, facts, findings)
     check_glibc(facts, data, accelerator, findings)
     runtime = plan_runtime(wanted, facts, data, accelerator, findings)

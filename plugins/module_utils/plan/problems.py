@@ -103,6 +103,7 @@ NOTES: dict[str, str] = {
     "gpu-memory-tight": "Free GPU memory is barely enough at this moment.",
     "graphs-tight": "CUDA graphs may not fit beside the budget.",
     "dtype-fallback": "vLLM will use another number format than the model's own.",
+    "backend-caution": "Something was recorded of the chosen attention backend on such a GPU.",
     "backend-mla": "Another default backend, because the model needs it.",
     "memory-unknown": "The model's memory cannot be planned from its files.",
     "max-model-len-chosen": "The model's own context does not fit, and a shorter one is set.",

@@ -183,8 +183,30 @@ def _done(plan: Mapping[str, Any]) -> list[str]:
                 if runtime[key]
             )
         rows.append(("Venv", f"{runtime['venv']} with {runtime['python']}{size}"))
+        if not runtime["proved"]:
+            rows += [
+                (
+                    f"Disk {row['mount']}",
+                    f"{row['needed_bytes'] / 1e9:.1f} GB of {row['free_bytes'] / 1e9:.1f} GB free",
+                )
+                for row in plan["disks"]
+            ]
         if runtime["os_packages_missing"]:
             rows.append(("Packages", ", ".join(runtime["os_packages_missing"])))
+    driver = plan["driver"]
+    if driver is not None:
+        how = {
+            "native": f"runs it natively (from {driver['native']})",
+            "minor-version": f"runs it by minor-version compatibility (natively "
+            f"from {driver['native']})",
+            "too-old": f"cannot run it (from {driver['minimum']})",
+        }
+        rows.append(
+            (
+                "CUDA",
+                f"{driver['build']}; driver {driver['version']} {how[driver['compatibility']]}",
+            )
+        )
     lines = table(rows)
     for instance in plan["instances"]:
         lines.append("")
@@ -197,10 +219,78 @@ def _done(plan: Mapping[str, Any]) -> list[str]:
                 ("Instance", f"{instance['name'] or '?'} ({instance['unit']})"),
                 ("  Model", f"{source}, served as {instance['served_model_name'] or '?'}"),
                 ("  Listens", f"{instance['host']}:{instance['port']}, {instance['url']}"),
+                *(("  GPU", uuid) for uuid in instance["gpus"]),
             ]
         )
+        lines += _attention(instance["attention_backend"])
+        lines += _memory(instance)
     if plan["removed_instances"]:
         lines += ["", *table([("Removed", ", ".join(plan["removed_instances"]))])]
+    return lines
+
+
+def _attention(backend: Mapping[str, Any]) -> list[str]:
+    """Return the table of attention backends, the selected one marked."""
+    if not backend["candidates"]:
+        return []
+    rows = [
+        (
+            ">" if row["name"] == backend["selected"] else "",
+            row["name"],
+            "works" if row["works"] else "no",
+            row["reason"],
+        )
+        for row in backend["candidates"]
+    ]
+    lines = ["", "    Attention backends (> is used)", *table(rows, "    ")]
+    if backend["trial"]:
+        lines += fill(
+            f"Tried at start, in this order: {', '.join(backend['trial'])}", "    ", "    "
+        )
+    return lines
+
+
+def _memory(instance: Mapping[str, Any]) -> list[str]:
+    """Return the table of an instance's memory, for each of its GPUs."""
+    memory = instance["memory"]
+    if memory is None:
+        return []
+    rows: list[tuple[str, str, str]] = []
+    if memory["budget_bytes"] is not None:
+        share = memory["budget_bytes"] / memory["gpu_memory_bytes"]
+        rows += [
+            ("available", fact.gib(memory["available_bytes"]), "free, or held by our own units"),
+            (
+                "budget",
+                fact.gib(memory["budget_bytes"]),
+                f"{share:.2f} of {fact.gib(memory['gpu_memory_bytes'])}",
+            ),
+        ]
+    rows.append(("weights", fact.gib(memory["weights_bytes"]), instance["dtype"] or ""))
+    if memory["overhead_bytes"]:
+        rows.append(("activations", fact.gib(memory["overhead_bytes"]), "estimated"))
+    if memory["cuda_graph_bytes"]:
+        inside = "inside" if memory["cuda_graph_in_budget"] else "outside"
+        rows.append(
+            ("CUDA graphs", fact.gib(memory["cuda_graph_bytes"]), f"estimated, {inside} the budget")
+        )
+    rows.append(
+        (
+            "KV cache",
+            fact.gib(memory["kv_cache_bytes"]),
+            f"{memory['kv_cache_tokens']} tokens of {memory['kv_cache_bytes_per_token']} bytes",
+        )
+    )
+    width = max(len(row[1]) for row in rows)
+    lines = ["", "    Memory" + (" of each GPU" if len(instance["gpus"]) > 1 else "")]
+    lines += table([(name, size.rjust(width), why) for name, size, why in rows], "    ")
+    if memory["max_model_len"] and memory["concurrency"] >= 1:
+        lines += fill(
+            f"Context of {memory['max_model_len']} tokens, {memory['concurrency']:.1f} such "
+            "requests at once",
+            "    ",
+            "    ",
+        )
     return lines
 
 
