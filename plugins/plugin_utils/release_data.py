@@ -18,6 +18,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
 COLLECTION = Path(__file__).resolve().parents[2]
 RULES = COLLECTION / "plugins" / "module_utils" / "plan" / "data"
 
+# The same language as SafeLoader, ten times as fast, where libyaml is there.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+_-]*")
 
 
@@ -76,7 +79,7 @@ def _available(releases_dir: Path) -> tuple[str, ...]:
 
 def _mapping(path: Path, errors: list[str]) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         errors.append(f"{path} cannot be read: {error}")
         return {}

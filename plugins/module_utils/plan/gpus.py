@@ -275,12 +275,13 @@ def check_shared_memory(
             )
         elif needed > gpu.available:
             _in_use(gpu, instances, needed, where, findings)
-        elif gpu.available - needed < gpu.total * 0.02 and gpu.holders:
+        elif gpu.available - needed < gpu.total * 0.02:
             findings.note(
                 "gpu-memory-tight",
                 where,
                 f"{gpu.label} has {fact.gib(gpu.available)} free and {fact.gib(needed)} are "
-                f"needed; a little more use by {_holders(gpu, 2)} would keep vLLM from starting",
+                f"needed; a little more use by "
+                f"{_holders(gpu, 2) if gpu.holders else 'anything'} would keep vLLM from starting",
             )
 
 

@@ -295,7 +295,7 @@ def plan_memory(
         if kv_bytes <= 0:
             _does_not_fit(instance, result, smallest, findings)
         elif graphs and not setting.graphs_in_budget:
-            _check_graphs(instance, result, graphs, findings)
+            _check_graphs(instance, result, fact.integer(rules, "context") or 0, findings)
     kv_bytes = max(0, kv_bytes)
     result["kv_cache_bytes"] = kv_bytes
     result["kv_cache_tokens"] = kv_bytes // (per_token * block) * block
@@ -406,16 +406,17 @@ def _does_not_fit(
 
 
 def _check_graphs(
-    instance: Instance, result: Mapping[str, Any], graphs: int, findings: Findings
+    instance: Instance, result: Mapping[str, Any], context: int, findings: Findings
 ) -> None:
+    graphs = result["cuda_graph_bytes"]
     outside = result["available_bytes"] - result["budget_bytes"]
-    if 0 <= outside < graphs:
+    if 0 <= outside < graphs + context:
         findings.note(
             "graphs-tight",
             instance.at("gpu_memory_utilization"),
-            f"CUDA graphs take about {fact.gib(graphs)} outside the budget in this release and "
-            f"{fact.gib(outside)} are free there; lower the utilization or set "
-            "enforce_eager: true",
+            f"CUDA graphs and the CUDA context take about {fact.gib(graphs + context)} outside the "
+            f"budget in this release and {fact.gib(outside)} are free there; lower the "
+            "utilization or set enforce_eager: true",
         )
 
 

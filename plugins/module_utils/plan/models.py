@@ -89,7 +89,8 @@ def check_model(
                 f"{instance.model} is not on the host yet, so its memory cannot be planned",
             )
             return None
-        whole = not fact.words(row, "weights", "missing")
+        weights = fact.mapping(row, "weights")
+        whole = not (fact.words(weights, "missing") or fact.words(weights, "incomplete"))
         return Model(path or "", config, _weights_bytes(row) if whole else None)
     if not row:
         findings.note("facts-missing", where, f"{path} was not looked at")
@@ -151,17 +152,19 @@ def _check_files(instance: Instance, path: str, row: Mapping[str, Any], findings
     weights = fact.mapping(row, "weights")
     files = fact.rows(weights, "files")
     missing = fact.words(weights, "missing")
-    empty = [str(one.get("name")) for one in files if one.get("bytes") == 0]
+    # The probe compares a safetensors file's length with its header.
+    cut = set(fact.words(weights, "incomplete"))
+    cut |= {str(one.get("name")) for one in files if one.get("bytes") == 0}
     # vllm/config/load.py: load_format dummy starts with random weights.
     if instance.extra_args.get("load-format") != "dummy":
-        if missing or empty:
-            names = [*missing, *(f"{name} (empty)" for name in empty)]
+        if missing or cut:
+            names = [*missing, *(f"{name} (cut off)" for name in sorted(cut))]
             findings.problem(
                 "model-missing-shards",
                 where,
-                f"{path} lacks {len(names)} of the files that its index names: "
+                f"of the weights in {path}, {len(names)} are absent or cut off: "
                 f"{quoted(names[:3])}{', …' if len(names) > 3 else ''}",
-                "copy the missing files, or the whole model again",
+                "copy these files again, or the whole model",
             )
         elif not files:
             findings.problem(

@@ -222,7 +222,8 @@ def _done(plan: Mapping[str, Any]) -> list[str]:
                 *(("  GPU", uuid) for uuid in instance["gpus"]),
             ]
         )
-        lines += _attention(instance["attention_backend"])
+        if instance["gpus"]:
+            lines += _attention(instance["attention_backend"])
         lines += _memory(instance)
     if plan["removed_instances"]:
         lines += ["", *table([("Removed", ", ".join(plan["removed_instances"]))])]
