@@ -113,8 +113,8 @@ _ADVICE = (
             r"|network is unreachable|timed out|error sending request|connecterror"
         ),
         (
-            "the package index could not be reached; check the network, or set a mirror or a proxy in "
-            "vllm_runtime_environment, then run again: what arrived is kept"
+            "the package index could not be reached; check the network, or set a mirror or a proxy "
+            "in vllm_runtime_environment, then run again: what arrived is kept"
         ),
     ),
     (
