@@ -202,8 +202,8 @@ def install(root: Path, machine: Path) -> None:
     Raises:
         FakeGpuError: The substitutes cannot be built, or the ini file is wrong.
     """
-    uninstall(root)
     script = kernel_script(machine)
+    uninstall(root)
     for name, text in ((KERNEL_SCRIPT, script), (UNIT, _UNIT_TEXT)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -215,10 +215,9 @@ def install(root: Path, machine: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as directory:
         build(Path(directory))
-        (root / LIBRARY_DIR).mkdir(parents=True, exist_ok=True)
-        for name in LIBRARIES:
-            shutil.copy(Path(directory) / name, root / LIBRARY_DIR / name)
-        shutil.copy(Path(directory) / "nvidia-smi", root / PROGRAM)
+        for target in (*(f"{LIBRARY_DIR}/{name}" for name in LIBRARIES), PROGRAM):
+            (root / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(directory) / Path(target).name, root / target)
 
 
 def uninstall(root: Path) -> None:

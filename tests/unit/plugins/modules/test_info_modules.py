@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""gpu_info, nvcc_info and vllm_probe as Ansible runs them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+import yaml
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Completed
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
+    FakeHost,
+    answered,
+    ok,
+)
+
+MODULES = "ansible_collections.compute_plane.vllm.plugins.modules"
+ABSENT = {"ok": False, "code": None, "error": "none", "version": None, "devices": []}
+NAMES = ["gpu_info", "nvcc_info", "vllm_probe"]
+
+
+def machine(files=None, **more):
+    isolated = {"cuInit": answered(ABSENT), "NVML version": answered(None)}
+    return FakeHost(files, isolated=isolated, **more)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a module on a machine; its result."""
+
+    def run(name, host, **params):
+        module = importlib.import_module(f"{MODULES}.{name}")
+        monkeypatch.setattr(module, "Host", lambda: host)
+        with patch_module_args(params), pytest.raises(SystemExit) as ended:
+            module.main()
+        result = json.loads(capsys.readouterr().out)
+        assert bool(ended.value.code) == bool(result.get("failed", False))
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("check", [False, True])
+def test_nothing_changes(run, name, check):
+    result = run(name, machine(), _ansible_check_mode=check)
+    assert result["changed"] is False
+
+
+def test_check_mode_returns_the_same(run):
+    for name in NAMES:
+        assert run(name, machine(), _ansible_check_mode=True) == run(name, machine())
+
+
+def test_gpu_info(run):
+    smi = "<nvidia_smi_log><driver_version>590.48.01</driver_version></nvidia_smi_log>"
+    result = run("gpu_info", machine(programs={"/usr/bin/nvidia-smi": ok(smi)}))
+    assert result["driver"]["version"] == "590.48.01"
+    assert result["source"] == "nvidia-smi"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "nan"])
+def test_gpu_info_refuses_a_time_limit_that_is_none(run, timeout):
+    result = run("gpu_info", machine(), timeout=timeout)
+    assert result["failed"]
+    assert result["msg"].startswith("timeout: ")
+
+
+def test_gpu_info_refuses_another_source(run):
+    assert "source" in run("gpu_info", machine(), source="dmidecode")["msg"]
+
+
+def test_nvcc_info(run):
+    python = ok(json.dumps(["3.12.3", "/usr/include/python3.12", True]))
+    host = machine(
+        {"/usr/include/python3.12/Python.h": ""},
+        programs={"/usr/bin/python3.12": python, "/srv/bin/gcc": ok("gcc (GCC) 14.2.1\n")},
+    )
+    result = run("nvcc_info", host, python="/usr/bin/python3.12", service_path="/srv/bin")
+    assert result["nvcc"]["c_compiler"] == {"path": "/srv/bin/gcc", "version": "14.2.1"}
+    assert result["python"]["headers"] == "/usr/include/python3.12/Python.h"
+    # Ansible adds the attributes of a file to a result with a top-level `path`.
+    assert "mode" not in result
+
+
+def test_nvcc_info_without_a_python(run):
+    assert run("nvcc_info", machine())["python"] is None
+    broken = machine(programs={"/p": Completed(1, "", "", None)})
+    assert run("nvcc_info", broken, python="/p")["python"] is None
+
+
+def test_nvcc_info_refuses_a_relative_path(run):
+    result = run("nvcc_info", machine(), python="bin/python3")
+    assert result["msg"] == "python: bin/python3 is not an absolute path"
+
+
+def test_vllm_probe_hands_on_what_it_is_asked(run):
+    host = machine(
+        {"/srv/etc/a.yaml": "port: 1\n", "/m/config.json": "{}"},
+        programs={"/p": ok(json.dumps(["3.10.1", "/i", False]))},
+    )
+    facts = run(
+        "vllm_probe",
+        host,
+        paths=["/opt"],
+        packages=["gcc"],
+        models=["/m"],
+        python=["/p"],
+        opt_dir="/srv/opt",
+        etc_dir="/srv/etc",
+        service_path="/bin",
+    )["facts"]
+    assert list(facts["mounts"]) == ["/opt"]
+    assert list(facts["packages"]) == ["gcc"]
+    assert facts["models"]["/m"]["config"] == {}
+    assert [entry["version"] for entry in facts["pythons"]] == ["3.10.1"]
+    assert list(facts["deployed"]["instances"]) == ["a"]
+    assert facts["nvcc"]["service_path"] == "/bin"
+
+
+def test_vllm_probe_names_every_relative_path_at_once(run):
+    result = run("vllm_probe", machine(), paths=["a", "/b"], models=["c"], etc_dir="d")
+    assert result["msg"] == "Give absolute paths. Not absolute: paths: a, models: c, etc_dir: d"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documentation_and_arguments_agree(monkeypatch, name):
+    module = importlib.import_module(f"{MODULES}.{name}")
+    spec = {}
+
+    def record(**arguments):
+        spec.update(arguments)
+        raise SystemExit
+
+    monkeypatch.setattr(module, "AnsibleModule", record)
+    with pytest.raises(SystemExit):
+        module.main()
+    documented = yaml.safe_load(module.DOCUMENTATION)["options"]
+    assert documented.keys() == spec["argument_spec"].keys()
+    for option, argument in spec["argument_spec"].items():
+        assert documented[option]["type"] == argument["type"]
+        assert documented[option].get("default") == argument.get("default")
+        assert documented[option].get("elements") == argument.get("elements")
+        assert list(documented[option].get("choices", [])) == argument.get("choices", [])
+    assert spec["supports_check_mode"] is True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_returned_is_documented(run, name):
+    module = importlib.import_module(f"{MODULES}.{name}")
+    result = run(name, machine())
+    assert yaml.safe_load(module.RETURN).keys() == result.keys() - {"changed", "invocation"}
+    examples = yaml.safe_load(module.EXAMPLES)
+    assert any(f"compute_plane.vllm.{name}" in task for task in examples)
+
+
+def test_the_parts_of_facts_are_documented(run):
+    for name, key in (("vllm_probe", "facts"), ("nvcc_info", "nvcc")):
+        module = importlib.import_module(f"{MODULES}.{name}")
+        documented = yaml.safe_load(module.RETURN)[key]["contains"]
+        assert documented.keys() == run(name, machine())[key].keys()
+    module = importlib.import_module(f"{MODULES}.gpu_info")
+    documented = yaml.safe_load(module.RETURN)
+    assert documented["driver"]["contains"].keys() == run("gpu_info", machine())["driver"].keys()
+    from ansible_collections.compute_plane.vllm.plugins.module_utils import nvml
+
+    assert documented["gpus"]["contains"].keys() == nvml.empty_gpu(0).keys()
