@@ -29,6 +29,8 @@ from .common import (
     write_json,
 )
 from .launcher import (
+    INIT,
+    INIT_PATH,
     Machine,
     choose,
     enter_argv,
@@ -261,6 +263,9 @@ class Host:
                 file.parent.mkdir(exist_ok=True)
                 file.unlink(missing_ok=True)  # resolv.conf may be a link
                 file.write_text(text, encoding="utf-8")
+        init = self.root / INIT_PATH
+        init.write_text(INIT, encoding="ascii")
+        init.chmod(0o755)
         ssh = self.root / "root/.ssh"
         ssh.mkdir(mode=0o700, exist_ok=True)
         (ssh / "authorized_keys").write_text(public, encoding="ascii")
@@ -404,7 +409,7 @@ class Host:
                     f"{self.name} still writes below {source}: {'; '.join(writers[:3])}",
                     "wait until it has ended",
                 )
-            return sharing.harvest(self.directory / "upper", source, target)
+            return sharing.harvest(self.directory / "upper", source, target, self.name)
 
 
 def _key(settings: Settings) -> str:

@@ -44,17 +44,6 @@ DPKG_OPTIONS = tuple(f"path-exclude=/usr/share/{part}/*" for part in ("doc", "ma
 MASKED_UNITS = ("apt-daily.timer", "apt-daily-upgrade.timer")
 """They would take apt's lock in the middle of a test."""
 
-INIT = """\
-#!/bin/sh
-# PID 1 of a throwaway host. systemd-nspawn mounts cgroup v1 controllers read-only, and systemd then
-# ignores MemoryMax=, CPUQuota=, TasksMax= and DeviceAllow= without a word: make them writable.
-for controller in cpu cpuacct memory pids blkio devices freezer; do
-    [ ! -d /sys/fs/cgroup/$controller ] || mount -o remount,bind,rw /sys/fs/cgroup/$controller
-done
-exec /lib/systemd/systemd
-"""
-INIT_PATH = "usr/local/sbin/testhost-init"
-
 NEEDED_BYTES = 1024**3
 """Free disk that building an image takes at most (about 0.5 GB at its peak, doubled)."""
 
@@ -81,7 +70,6 @@ def recipe(suite: str, mirror: str | None) -> dict[str, object]:
         "apt_options": APT_OPTIONS,
         "dpkg_options": DPKG_OPTIONS,
         "masked_units": MASKED_UNITS,
-        "init": INIT,
         "mirror": mirror,
         "certificates": carryover.bundle_digest(),
     }
@@ -234,9 +222,6 @@ def _finish(root: Path) -> None:
         key.unlink()
     (root / "etc/machine-id").write_text("", encoding="ascii")
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n", encoding="ascii")
-    init = root / INIT_PATH
-    init.write_text(INIT, encoding="ascii")
-    init.chmod(0o755)
     for unit in MASKED_UNITS:
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
 

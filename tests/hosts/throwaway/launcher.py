@@ -25,8 +25,21 @@ from typing import Protocol
 
 from . import cgroups
 from .common import HostsError, become, run
-from .images import INIT_PATH
 from .network import namespace
+
+INIT = """\
+#!/bin/sh
+# PID 1 of a throwaway host, until it is systemd.
+# systemd-nspawn mounts cgroup v1 controllers read-only, and systemd then ignores MemoryMax=,
+# CPUQuota=, TasksMax= and DeviceAllow= without a word: make them writable.
+for controller in cpu cpuacct memory pids blkio devices freezer; do
+    [ ! -d /sys/fs/cgroup/$controller ] || mount -o remount,bind,rw /sys/fs/cgroup/$controller
+done
+# It allows 10 % of the memory where a machine allows half.
+mount -o remount,size=50% /dev/shm
+exec /lib/systemd/systemd
+"""
+INIT_PATH = "usr/local/sbin/testhost-init"
 
 REBOOT = 133
 POWEROFF_SECONDS = 15
@@ -114,6 +127,8 @@ def nspawn_environment() -> dict[str, str]:
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+        # /tmp as the distribution has it: on disk in Debian 12, half of the memory in 13.
+        "SYSTEMD_NSPAWN_TMPFS_TMP": "0",
     }
 
 

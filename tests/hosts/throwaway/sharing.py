@@ -20,6 +20,9 @@ from pathlib import Path, PurePosixPath
 
 from .common import HostsError, say
 
+PART = ".harvest-"
+"""What names of unfinished transfers begin with."""
+
 
 @dataclass
 class Tally:
@@ -96,6 +99,8 @@ def link_tree(source: Path, target: Path) -> Tally:
     tally = Tally()
     with os.scandir(source) as entries:
         for entry in entries:
+            if entry.name.startswith(PART):
+                continue
             to = target / entry.name
             if entry.is_dir(follow_symlinks=False):
                 if not to.is_dir():
@@ -144,7 +149,7 @@ def seed(upper: Path, lower: Path, source: Path, target: str) -> Tally:
     return tally
 
 
-def harvest(upper: Path, source: str, target: Path) -> Tally:
+def harvest(upper: Path, source: str, target: Path, name: str) -> Tally:
     """Take what a guest added to a directory back to the machine.
 
     Everything appears at its place at once, whole directories too: a reader of the target never
@@ -154,6 +159,7 @@ def harvest(upper: Path, source: str, target: Path) -> Tally:
         upper: The upper layer of the host's overlay.
         source: The directory inside the guest.
         target: The directory on the machine; made where it does not exist.
+        name: The host's name; two transfers under one name must not run at once.
 
     Returns:
         How many files were linked and copied.
@@ -165,18 +171,22 @@ def harvest(upper: Path, source: str, target: Path) -> Tally:
     if not taken.is_dir() or taken.is_symlink():
         raise HostsError(f"the host has written no directory {source}")
     target.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".harvest-", dir=target))
+    part = target / f"{PART}{name}"
+    if part.exists():  # of one that was killed
+        shutil.rmtree(part)
+    part.mkdir()
     try:
-        tally = _link_new(taken, target, part)
+        return _link_new(taken, target, part)
     finally:
         shutil.rmtree(part)
-    return tally
 
 
 def _link_new(source: Path, target: Path, part: Path) -> Tally:
     tally = Tally()
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
         to = target / entry.name
+        if entry.name.startswith(PART):
+            continue
         is_directory = entry.is_dir(follow_symlinks=False)
         if is_directory and to.is_dir() and not to.is_symlink():
             inner = _link_new(Path(entry.path), to, part)

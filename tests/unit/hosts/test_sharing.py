@@ -108,17 +108,17 @@ def test_harvest_takes_what_is_new_and_nothing_else(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(guest / "socket"))
 
-    assert sharing.harvest(upper, "/opt/cache", cache) == Tally(linked=3)
+    assert sharing.harvest(upper, "/opt/cache", cache, "gpu1") == Tally(linked=3)
     assert (cache / "deep/new").samefile(guest / "deep/new")
     assert (cache / "tree/inner/file").samefile(guest / "tree/inner/file")
     assert stat.S_IMODE((cache / "tree").stat().st_mode) == 0o700
     assert (cache / "deep/file").read_text() == "old"
     assert sorted(path.name for path in cache.iterdir()) == ["deep", "link", "pointer", "tree"]
-    assert sharing.harvest(upper, "/opt/cache", cache) == Tally()
+    assert sharing.harvest(upper, "/opt/cache", cache, "gpu1") == Tally()
 
     # And into a directory that is not there yet.
     other = tmp_path / "other" / "cache"
-    assert sharing.harvest(upper, "/opt/cache", other).linked == 5
+    assert sharing.harvest(upper, "/opt/cache", other, "gpu1").linked == 5
 
 
 def test_harvest_makes_directories_appear_whole(
@@ -139,10 +139,21 @@ def test_harvest_makes_directories_appear_whole(
 
     monkeypatch.setattr(os, "link", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sharing.harvest(upper, "/opt/cache", cache)
+        sharing.harvest(upper, "/opt/cache", cache, "gpu1")
+    assert sorted(path.name for path in cache.iterdir()) == ["deep", "link"]
+
+
+def test_what_a_killed_harvest_left_is_removed_and_never_shared(
+    layers: tuple[Path, Path], cache: Path
+) -> None:
+    upper, lower = layers
+    (cache / ".harvest-gpu1" / "half").mkdir(parents=True)
+    sharing.seed(upper, lower, cache, "/opt/cache")
+    assert sorted(path.name for path in (upper / "opt/cache").iterdir()) == ["deep", "link"]
+    sharing.harvest(upper, "/opt/cache", cache, "gpu1")
     assert sorted(path.name for path in cache.iterdir()) == ["deep", "link"]
 
 
 def test_harvest_of_nothing_is_an_error(layers: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(HostsError, match="has written no directory /opt/cache"):
-        sharing.harvest(layers[0], "/opt/cache", tmp_path / "cache")
+        sharing.harvest(layers[0], "/opt/cache", tmp_path / "cache", "gpu1")
