@@ -233,6 +233,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import
     Blob,
     CacheError,
     RepoCache,
+    digest,
+    expected_digest,
     path_problem,
     repo_id_problem,
     revision_problem,
@@ -433,7 +435,7 @@ class HfModel:
         self.state.commits[commit] = files
         if needs_index(files, self.params["allow_patterns"]):
             try:
-                index = json.loads(hub.read(commit, SAFETENSORS_INDEX))
+                index = json.loads(self._text_of_index(commit, files))
                 self.state.indexes[commit] = sorted(set(index["weight_map"].values()))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise Failed(
@@ -441,6 +443,15 @@ class HfModel:
                     " Choose another revision, or name the files with allow_patterns"
                 ) from error
         return commit
+
+    def _text_of_index(self, commit: str, files: list[RepoFile]) -> str:
+        """From the cache, where another commit has the same one, or from the Hub."""
+        file = next(file for file in files if file.path == SAFETENSORS_INDEX)
+        path = self.cache.blob(file)
+        if os.path.exists(path) and digest(path, file) == expected_digest(file):
+            with open(path, encoding="utf-8") as stream:
+                return stream.read()
+        return self._connect().read(commit, SAFETENSORS_INDEX)
 
     def _examine(self, chosen: Selection) -> set[str]:
         """The blobs that are there and right; wrong ones are thrown away."""

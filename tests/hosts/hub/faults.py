@@ -67,23 +67,29 @@ class Faults:
     """The orders that are still open."""
 
     def __init__(self) -> None:
-        self._open: list[Fault] = []
+        self._orders: list[Fault] = []
         self._lock = threading.Lock()
 
     def order(self, kind: str, **settings: Any) -> None:
         """Order a fault; the settings are those of `Fault`."""
         with self._lock:
-            self._open.append(Fault(kind, **settings))
+            self._orders.append(Fault(kind, **settings))
+
+    @property
+    def open(self) -> list[Fault]:
+        """Those that have not hit as often as ordered."""
+        with self._lock:
+            return [fault for fault in self._orders if fault.times]
 
     def clear(self) -> None:
         """Take all orders back."""
         with self._lock:
-            self._open.clear()
+            self._orders.clear()
 
     def take(self, route: str, path: str = "", ranged: bool = False) -> Fault | None:
         """The fault that hits a request, if one does; the first that was ordered wins."""
         with self._lock:
-            for fault in self._open:
+            for fault in self._orders:
                 if fault.route != route or not fnmatch.fnmatch(path, fault.path) or not fault.times:
                     continue
                 if fault.kind == "ignore_range" and not ranged:
