@@ -256,6 +256,7 @@ def read(site: str) -> dict[str, Any]:
     """
     if site:
         sys.path.insert(0, site)
+    sys.dont_write_bytecode = True  # reading a host leaves nothing behind on it
     nvml: Any = importlib.import_module("pynvml")
     answer: dict[str, Any] = {
         "library_version": library_version(),

@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import json
 import os
 import sys
 import sysconfig
@@ -22,7 +21,7 @@ from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake
 
 
 def says(version, include="/usr/include/python3", ensurepip=True):
-    return ok(json.dumps([version, include, ensurepip]))
+    return ok(f"{version}\n{include}\n{ensurepip}\n")
 
 
 def test_each_file_is_listed_once():
@@ -86,6 +85,22 @@ def test_one_that_does_not_run_is_left_out(answer):
 
 def test_one_that_does_not_exist_is_left_out():
     assert Pythons(FakeHost(), ["/no/python"]).result() == []
+
+
+def test_every_interpreter_of_this_machine():
+    facts = Pythons(Host()).result()
+    assert facts
+    for entry in facts:
+        code = (
+            "import importlib.util as u, platform, sysconfig\n"
+            "print(platform.python_version(), bool(u.find_spec('ensurepip')),"
+            " sysconfig.get_paths('posix_prefix')['include'] + '/Python.h')"
+        )
+        done = Host().run([entry["path"], "-I", "-c", code])
+        version, venv, header = done.stdout.split()
+        assert entry["version"] == version
+        assert entry["venv"] is (venv == "True")
+        assert entry["headers"] == (header if os.path.exists(header) else None)
 
 
 def test_this_interpreter():
