@@ -168,18 +168,20 @@ def kernel_script(path: Path) -> str:
         no file can be made in /proc or /sys.
     """
     files = kernel_view(path)
-    mounted = ("/proc/driver", "/sys/bus/pci/devices")
     start, stop = [], []
-    for directory in mounted:
+    for directory, parent in (("/proc/driver", ""), ("/sys/bus/pci/devices", "/sys/bus")):
         below = {name: text for name, text in files.items() if name.startswith(f"{directory}/")}
         if not below:
             continue
-        start.append(f"if [ -d {directory} ]; then mount -t tmpfs -o mode=755 fake-gpu {directory}")
+        start.append(f"where={directory}")
+        if parent:  # a kernel without a PCI bus
+            start.append(f'[ -d "$where" ] || where={parent}')
+        start.append('mount -t tmpfs -o mode=755 fake-gpu "$where"')
         for name, text in below.items():
-            start.append(f"  mkdir -p {shlex.quote(name.rsplit('/', 1)[0])}")
-            start.append(f"  printf %s {shlex.quote(text)} > {shlex.quote(name)}")
-        start.append("fi")
-        stop.append(f"if mountpoint -q {directory}; then umount {directory}; fi")
+            start.append(f"mkdir -p {shlex.quote(name.rsplit('/', 1)[0])}")
+            start.append(f"printf %s {shlex.quote(text)} > {shlex.quote(name)}")
+        mounted = [directory, parent] if parent else [directory]
+        stop += [f"if mountpoint -q {where}; then umount {where}; fi" for where in mounted]
     # 195 is the NVIDIA driver's number for its devices; 234 one of the range for local use.
     minors = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254)}
     minors.update({"nvidia-uvm": (234, 0), "nvidia-uvm-tools": (234, 1)})
