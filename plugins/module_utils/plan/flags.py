@@ -66,7 +66,33 @@ RESERVED: dict[str, tuple[str, str]] = {
     "help": ("it would end the server", "leave it out"),
 }
 
-_INTEGER = re.compile(r"-?\d+(\.\d+)?[kKmMgGtT]?")
+_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def whole_number(value: Any) -> int | None:
+    """Read a whole number as vLLM reads one: 4096, "4k" (4000), "4K" (4096), "25.6k".
+
+    vllm 0.14.1, vllm/engine/arg_utils.py, human_readable_int.
+
+    Returns:
+        The number, or None for anything else.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else None
+    if not isinstance(value, str) or len(value) > 20:
+        return None
+    match = re.fullmatch(r"(-?[0-9]+)|([0-9]+)([KMGT])|([0-9]+(?:\.[0-9]+)?)([kmgt])", value)
+    if match is None:
+        return None
+    plain, binary, large, decimal, small = match.groups()
+    if plain is not None:
+        return int(plain)
+    if binary is not None:
+        return int(binary) * _BINARY[large]
+    return int(float(decimal) * _DECIMAL[small])
 
 
 def check_extra_args(
@@ -105,6 +131,14 @@ def check_extra_args(
                 where,
                 "attention_config holds a backend, and vLLM refuses a second choice",
                 "set attention_backend on the instance instead",
+            )
+            continue
+        if flag != base and base in instance.extra_args:
+            findings.problem(
+                "flag-value",
+                where,
+                f"--{base} is given as a whole too, and vLLM would drop that",
+                f"put this part into {base}",
             )
             continue
         if not flags:
@@ -172,7 +206,7 @@ def _check_value(
     if isinstance(value, bool):
         return f"--{flag} takes a value, not {str(value).lower()}", f"write {_expects(kind)}"
     if kind == "int":
-        if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
+        if whole_number(value) is not None:
             return None
         return f"{shown(value)} is not a whole number", "write a whole number"
     if kind == "float":

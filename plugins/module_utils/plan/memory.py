@@ -14,6 +14,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.dtypes imp
     quantization,
     stored_dtype,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.flags import whole_number
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.gpus import Gpu, budget
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.models import Model
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import Findings
@@ -289,7 +290,7 @@ def plan_memory(
             budget_bytes=claimed,
             cuda_graph_bytes=graphs,
         )
-        given = fact.integer(instance.extra_args, "kv-cache-memory-bytes")
+        given = whole_number(instance.extra_args.get("kv-cache-memory-bytes"))
         if given is not None and given > 0:
             kv_bytes = given
         if kv_bytes <= 0:
@@ -333,7 +334,7 @@ def _batch(instance: Instance, setting: Setting, rules: Mapping[str, Any]) -> tu
             ):
                 defaults = row
                 break
-    batched = fact.integer(instance.extra_args, "max-num-batched-tokens")
+    batched = whole_number(instance.extra_args.get("max-num-batched-tokens"))
     sequences = instance.max_num_seqs or fact.integer(defaults, "max_num_seqs") or 256
     if batched is None or batched < 1:
         batched = fact.integer(defaults, "max_num_batched_tokens") or 2048

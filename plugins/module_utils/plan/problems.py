@@ -12,77 +12,283 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-PROBLEMS: dict[str, str] = {
+
+class Kind(NamedTuple):
+    """A kind of problem.
+
+    Attributes:
+        meaning: What is wrong, in general.
+        remedy: What the operator does about it, in general; each problem
+            found says it in its own words.
+    """
+
+    meaning: str
+    remedy: str
+
+
+PROBLEMS: dict[str, Kind] = {
     # What is wanted
-    "unknown-key": "A key that an instance does not know.",
-    "missing-key": "A required key is not there.",
-    "wrong-type": "A value has another type than its key takes.",
-    "bad-value": "A value has the right type and cannot be used.",
-    "bad-name": "An instance's name is not one that systemd and file names can carry.",
-    "bad-path": "A path that systemd, Python or vLLM cannot be given.",
-    "duplicate-name": "Two instances have the same name.",
-    "duplicate-port": "Two instances listen on the same port of overlapping addresses.",
-    "unknown-release": "There is no data for this release.",
-    "unknown-accelerator": "The release is not locked for this accelerator.",
-    "release-data": "The release's own files are incomplete or damaged.",
-    "unknown-flag": "extra_args has a flag that this release of vLLM does not have.",
-    "flag-has-own-key": "extra_args sets what a key of the instance sets.",
-    "flag-reserved": "extra_args sets what the collection itself sets, or a secret.",
-    "flag-value": "A flag's value is not one that vLLM's configuration file can carry.",
-    "tool-calling-incomplete": "Tool calling needs the switch and the parser together.",
-    "environment-name": "Not the name of an environment variable.",
-    "environment-reserved": "A variable that the plan sets itself, or a secret.",
-    "two-backend-mechanisms": "The attention backend is chosen a second time, another way.",
-    "gpu-key-on-cpu": "A key that only means something with GPUs, on accelerator cpu.",
-    "cpu-key-on-cuda": "A key that only means something on accelerator cpu.",
+    "unknown-key": Kind(
+        "A key that an instance does not know.",
+        "Correct the key; other flags of vLLM go into `extra_args`.",
+    ),
+    "missing-key": Kind(
+        "A required key is not there.",
+        "Write it.",
+    ),
+    "wrong-type": Kind(
+        "A value has another type than its key takes.",
+        "Write the value in the form that the message names; numbers and switches without quotes.",
+    ),
+    "bad-value": Kind(
+        "A value has the right type and cannot be used.",
+        "Choose a value from the range or list in the message.",
+    ),
+    "bad-name": Kind(
+        "An instance's name is not one that systemd and file names can carry.",
+        "Use 1 to 63 of `a-z`, `0-9`, `.`, `_` and `-`, beginning with a letter or digit.",
+    ),
+    "bad-path": Kind(
+        "A path that systemd, Python or vLLM cannot be given.",
+        "Use an absolute path of letters, digits and `. _ + @ , = ~ -`, without `..`.",
+    ),
+    "duplicate-name": Kind(
+        "Two instances have the same name.",
+        "Give every instance its own name.",
+    ),
+    "duplicate-port": Kind(
+        "Two instances listen on the same port of overlapping addresses.",
+        "Give one of them another port; the message names a free one.",
+    ),
+    "unknown-release": Kind(
+        "There is no data for this release.",
+        "Choose a release that the message lists, or add its data.",
+    ),
+    "unknown-accelerator": Kind(
+        "The release is not locked for this accelerator.",
+        "Choose an accelerator that the message lists, or another release.",
+    ),
+    "release-data": Kind(
+        "The release's own files are incomplete or damaged.",
+        "Restore the file from the collection, or make it again (`make lock`).",
+    ),
+    "unknown-flag": Kind(
+        "extra_args has a flag that this release of vLLM does not have.",
+        "Correct the name; `vllm serve --help=all` lists the flags.",
+    ),
+    "flag-has-own-key": Kind(
+        "extra_args sets what a key of the instance sets.",
+        "Set the instance's key instead.",
+    ),
+    "flag-reserved": Kind(
+        "extra_args sets what the collection itself sets, or a secret.",
+        "Leave it out; the message says what to use instead.",
+    ),
+    "flag-value": Kind(
+        "A flag's value is not one that vLLM's configuration file can carry.",
+        "Write a value of the kind that the message names.",
+    ),
+    "tool-calling-incomplete": Kind(
+        "Tool calling needs the switch and the parser together.",
+        "Set `enable_auto_tool_choice: true` and `tool_call_parser`, or neither.",
+    ),
+    "environment-name": Kind(
+        "Not the name of an environment variable.",
+        "Use letters, digits and `_`, not beginning with a digit.",
+    ),
+    "environment-reserved": Kind(
+        "A variable that the plan sets itself, or a secret.",
+        "Leave it out; the message says what to use instead.",
+    ),
+    "two-backend-mechanisms": Kind(
+        "The attention backend is chosen a second time, another way.",
+        "Set only the instance's `attention_backend`.",
+    ),
+    "gpu-key-on-cpu": Kind(
+        "A key that only means something with GPUs, on accelerator cpu.",
+        "Remove the key, or set `vllm_accelerator: cuda`.",
+    ),
+    "cpu-key-on-cuda": Kind(
+        "A key that only means something on accelerator cpu.",
+        "Remove the key.",
+    ),
     # The host
-    "not-root": "The play does not run as root.",
-    "unsupported-distribution": "The distribution is not one the roles know.",
-    "unsupported-architecture": "The release has no wheels for this processor.",
-    "unsupported-cpu": "The processor lacks instructions that vLLM's CPU build needs.",
-    "systemd-missing": "The host is not run by systemd.",
-    "systemd-too-old": "systemd is older than the units need.",
-    "glibc-too-old": "The release's wheels need a newer C library.",
-    "python-not-found": "No interpreter of a version that the release supports.",
-    "port-in-use": "Something else listens on an instance's port.",
-    "disk-space": "A file system has too little room.",
-    "disk-read-only": "A file system that must be written is mounted read-only.",
-    "disk-noexec": "The venv's file system is mounted noexec.",
-    "memory-too-small": "The host's memory cannot hold what the instances need.",
-    "nvcc-required": "The inventory demands nvcc and the host has none.",
-    "nvcc-forbidden": "The inventory demands a host without nvcc and there is one.",
+    "not-root": Kind(
+        "The play does not run as root.",
+        "Connect as root, or set `ansible_become: true`.",
+    ),
+    "unsupported-distribution": Kind(
+        "The distribution is not one the roles know.",
+        "Use one of the distributions in the message.",
+    ),
+    "unsupported-architecture": Kind(
+        "The release has no wheels for this processor.",
+        "Use an x86-64 host.",
+    ),
+    "unsupported-cpu": Kind(
+        "The processor lacks instructions that vLLM's CPU build needs.",
+        "Use a newer processor, or let a virtual machine see its host's.",
+    ),
+    "systemd-missing": Kind(
+        "The host is not run by systemd.",
+        "Use a host or container that systemd runs.",
+    ),
+    "systemd-too-old": Kind(
+        "systemd is older than the units need.",
+        "Upgrade the distribution.",
+    ),
+    "glibc-too-old": Kind(
+        "The release's wheels need a newer C library.",
+        "Upgrade the distribution.",
+    ),
+    "python-not-found": Kind(
+        "No interpreter of a version that the release supports.",
+        "Install one with the command in the message.",
+    ),
+    "port-in-use": Kind(
+        "Something else listens on an instance's port.",
+        "Stop what listens there, or give the instance another port.",
+    ),
+    "disk-space": Kind(
+        "A file system has too little room.",
+        "Free room, or put `vllm_opt_dir` or `vllm_state_dir` elsewhere.",
+    ),
+    "disk-read-only": Kind(
+        "A file system that must be written is mounted read-only.",
+        "Mount it read-write; look in `dmesg` for errors of the disk.",
+    ),
+    "disk-noexec": Kind(
+        "The venv's file system is mounted noexec.",
+        "Mount it exec, or set `vllm_opt_dir` to a directory where programs may run.",
+    ),
+    "memory-too-small": Kind(
+        "The host's memory cannot hold what the instances need.",
+        "Serve a smaller model or fewer, or lower `cpu_kvcache_space`.",
+    ),
+    "nvcc-required": Kind(
+        "The inventory demands nvcc and the host has none.",
+        "Install the CUDA toolkit, or set `vllm_preflight_nvcc: any`.",
+    ),
+    "nvcc-forbidden": Kind(
+        "The inventory demands a host without nvcc and there is one.",
+        "Remove the CUDA toolkit, or set `vllm_preflight_nvcc: any`.",
+    ),
     # GPUs and their driver
-    "no-gpu": "Accelerator cuda, and no NVIDIA GPU answers.",
-    "driver-not-loaded": "A GPU is on the PCI bus and the NVIDIA driver is not loaded.",
-    "driver-mismatch": "Kernel module and library of the driver differ: a reboot is due.",
-    "driver-too-old": "The driver cannot run the release's CUDA build.",
-    "cuinit-failed": "The driver answers NVML, and CUDA itself fails.",
-    "gpu-lost": "A GPU fell off the bus.",
-    "gpu-mig": "A GPU is split into MIG devices.",
-    "gpu-unknown": "An instance names a GPU that the host does not have.",
-    "gpu-count": "The GPUs of an instance and its parallel sizes do not agree.",
-    "gpu-overcommitted": "The instances on one GPU claim more than it has.",
-    "gpu-memory-in-use": "vLLM would find less free memory than it claims, and end.",
-    "compute-capability-too-low": "The release has no kernels for this GPU.",
-    "dtype-unsupported": "GPU or model cannot work in this number format.",
-    "quantization-unsupported": "The GPU cannot run this quantization.",
-    "backend-unknown": "The release has no attention backend of this name.",
-    "backend-unusable": "The attention backend cannot work on this host.",
-    "heads-not-divisible": "The model's attention heads cannot be split like this.",
-    "weights-do-not-fit": "Weights and activations leave no room for a KV cache.",
-    "max-model-len-too-long": "One request of this length does not fit the KV cache.",
-    "max-model-len-beyond-model": "The length is beyond what the model was made for.",
+    "no-gpu": Kind(
+        "Accelerator cuda, and no NVIDIA GPU answers.",
+        "Seat the GPU or pass it through, or set `vllm_accelerator: cpu`.",
+    ),
+    "driver-not-loaded": Kind(
+        "A GPU is on the PCI bus and the NVIDIA driver is not loaded.",
+        "Install the distribution's NVIDIA driver of the version in the message, and reboot.",
+    ),
+    "driver-mismatch": Kind(
+        "Kernel module and library of the driver differ: a reboot is due.",
+        "Reboot.",
+    ),
+    "driver-too-old": Kind(
+        "The driver cannot run the release's CUDA build.",
+        "Install the driver version in the message or a newer one, and reboot.",
+    ),
+    "cuinit-failed": Kind(
+        "The driver answers NVML, and CUDA itself fails.",
+        "Depends on the error; the message names the step.",
+    ),
+    "gpu-lost": Kind(
+        "A GPU fell off the bus.",
+        "Reboot; if it comes back lost, check power, slot and Xid 79 in `dmesg`.",
+    ),
+    "gpu-mig": Kind(
+        "A GPU is split into MIG devices.",
+        "Switch MIG off: `nvidia-smi -i INDEX -mig 0`, and reboot.",
+    ),
+    "gpu-unknown": Kind(
+        "An instance names a GPU that the host does not have.",
+        "Name one of the GPUs in the message, by UUID or index.",
+    ),
+    "gpu-count": Kind(
+        "The GPUs of an instance and its parallel sizes do not agree.",
+        "Set `tensor_parallel_size` to the number of GPUs.",
+    ),
+    "gpu-overcommitted": Kind(
+        "The instances on one GPU claim more than it has.",
+        "Lower the utilizations to the sum in the message, or use other `gpus`.",
+    ),
+    "gpu-memory-in-use": Kind(
+        "vLLM would find less free memory than it claims, and end.",
+        "End what holds the memory (the message names it), or lower the utilization.",
+    ),
+    "compute-capability-too-low": Kind(
+        "The release has no kernels for this GPU.",
+        "Use a newer GPU, or an older release of vLLM.",
+    ),
+    "dtype-unsupported": Kind(
+        "GPU or model cannot work in this number format.",
+        "Set the `dtype` in the message: float16 instead of bfloat16 below 8.0.",
+    ),
+    "quantization-unsupported": Kind(
+        "The GPU cannot run this quantization.",
+        "Use another quantization of the model, or a newer GPU.",
+    ),
+    "backend-unknown": Kind(
+        "The release has no attention backend of this name.",
+        "Choose a backend that the report's table shows as working.",
+    ),
+    "backend-unusable": Kind(
+        "The attention backend cannot work on this host.",
+        "Choose a backend that works, or give the host what this one lacks.",
+    ),
+    "heads-not-divisible": Kind(
+        "The model's attention heads cannot be split like this.",
+        "Set `tensor_parallel_size` to a divisor of the heads.",
+    ),
+    "weights-do-not-fit": Kind(
+        "Weights and activations leave no room for a KV cache.",
+        "Raise the utilization, quantize, take a smaller model or more GPUs.",
+    ),
+    "max-model-len-too-long": Kind(
+        "One request of this length does not fit the KV cache.",
+        "Set `max_model_len` to the value in the message, or raise the utilization.",
+    ),
+    "max-model-len-beyond-model": Kind(
+        "The length is beyond what the model was made for.",
+        "Set `max_model_len` to the model's own length or less.",
+    ),
     # The model on the host
-    "model-not-found": "The model's directory does not exist.",
-    "model-not-directory": "The model's path is not a directory.",
-    "model-unreadable": "The model's directory or its config.json cannot be read.",
-    "model-no-config": "The directory holds no config.json.",
-    "model-bad-config": "config.json is not what transformers writes.",
-    "model-no-weights": "The directory holds no weights.",
-    "model-missing-shards": "Files that the weights' index names are absent or empty.",
-    "model-no-tokenizer": "The directory holds no tokenizer.",
+    "model-not-found": Kind(
+        "The model's directory does not exist.",
+        "Put the model there, or name a Hub repository as `org/name`.",
+    ),
+    "model-not-directory": Kind(
+        "The model's path is not a directory.",
+        "Name the directory that holds `config.json`.",
+    ),
+    "model-unreadable": Kind(
+        "The model's directory or its config.json cannot be read.",
+        "Give the directory mode 0755 and its files 0644.",
+    ),
+    "model-no-config": Kind(
+        "The directory holds no config.json.",
+        "Name a directory in Hugging Face format.",
+    ),
+    "model-bad-config": Kind(
+        "config.json is not what transformers writes.",
+        "Copy the model again.",
+    ),
+    "model-no-weights": Kind(
+        "The directory holds no weights.",
+        "Copy the whole model, with its safetensors.",
+    ),
+    "model-missing-shards": Kind(
+        "Files that the weights' index names are absent or empty.",
+        "Copy the files in the message again.",
+    ),
+    "model-no-tokenizer": Kind(
+        "The directory holds no tokenizer.",
+        "Copy `tokenizer.json` and `tokenizer_config.json` too.",
+    ),
 }
 
 NOTES: dict[str, str] = {

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import ReleaseData
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
     default_releases_dir,

@@ -12,6 +12,9 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import (
     NOTES,
@@ -19,8 +22,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems i
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.report import render
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import INSTANCE_KEYS
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 MACHINES = [
     "ac-3090",
@@ -58,7 +59,7 @@ anything = st.recursive(
 instances = st.fixed_dictionaries(
     {},
     optional={
-        **{key: anything for key in INSTANCE_KEYS},
+        **dict.fromkeys(INSTANCE_KEYS, anything),
         "name": st.sampled_from(["one", "two", "three"]) | anything,
         "model": st.sampled_from([MODEL, "Qwen/Qwen2.5-7B-Instruct"]) | anything,
         "port": st.integers(7999, 8002) | anything,

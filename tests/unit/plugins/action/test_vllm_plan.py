@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The action plugin: one probe, one answer, readable when it fails."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.compute_plane.vllm.plugins.action import vllm_plan
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import Findings
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import read_wanted
+from ansible_collections.compute_plane.vllm.plugins.modules import vllm_probe
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
+    default_releases_dir,
+    load_release_data,
+)
+
+FACTS = Path(__file__).parents[3] / "fixtures" / "facts"
+MODEL = "/srv/models/qwen2.5-7b-instruct"
+
+
+def _facts(name="cpu-debian-12"):
+    return json.loads((FACTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+class Task:
+    """The parts of a task that an action looks at."""
+
+    def __init__(self, args):
+        self.args = args
+        self.async_val = 0
+        self.check_mode = True
+        self.diff = False
+        self.delegate_to = None
+
+
+@pytest.fixture
+def run():
+    """Return a function that runs the action against a host that answers with given facts."""
+
+    def runner(probed=None, **args):
+        args.setdefault("release", "0.14.1")
+        args.setdefault("instances", [{"name": "one", "model": MODEL}])
+        action = vllm_plan.ActionModule(
+            Task(args),
+            mock.MagicMock(),
+            mock.MagicMock(check_mode=True),
+            None,
+            None,
+            None,
+        )
+        answer = {"changed": False, "facts": _facts()} if probed is None else probed
+        with mock.patch.object(action, "_execute_module", return_value=answer) as execute:
+            result = action.run(task_vars={})
+        runner.calls = execute.call_args_list
+        return result
+
+    return runner
+
+
+def test_a_good_plan_is_returned_whole(run):
+    result = run()
+    assert set(result) >= {"plan", "report", "facts", "problems", "msg"}
+    assert result["changed"] is False
+    assert not result.get("failed")
+    assert result["msg"] == ""
+    assert result["plan"]["instances"][0]["unit"] == "vllm@one.service"
+
+
+def test_the_host_is_asked_once(run):
+    run(
+        instances=[
+            {"name": "one", "model": MODEL},
+            {"name": "two", "model": "org/model", "revision": "0" * 40, "port": 8001},
+        ],
+        python="/opt/python3.12",
+    )
+    (call,) = run.calls
+    assert call.kwargs["module_name"] == "compute_plane.vllm.vllm_probe"
+    asked = call.kwargs["module_args"]
+    hub = f"/var/lib/vllm/hub/models--org--model/snapshots/{'0' * 40}"
+    assert asked["models"] == [MODEL, hub]
+    assert asked["paths"] == ["/etc/vllm", "/opt/vllm", "/var/lib/vllm"]
+    assert asked["python"] == ["/opt/python3.12"]
+    # Every family and Python that the plan could come to need.
+    assert {"gcc", "python3.11-dev", "python3.13-dev", "python3.12-devel"} <= set(asked["packages"])
+
+
+def test_what_it_asks_is_what_the_probe_takes():
+    wanted = read_wanted({"release": "0.14.1"}, Findings())
+    data = load_release_data(default_releases_dir(), "0.14.1")
+    with mock.patch.object(vllm_probe, "AnsibleModule") as module:
+        module.side_effect = lambda **spec: (_ for _ in ()).throw(KeyError(spec["argument_spec"]))
+        with pytest.raises(KeyError) as seen:
+            vllm_probe.main()
+    validator = ArgumentSpecValidator(seen.value.args[0])
+    result = validator.validate(vllm_plan.probe_arguments(wanted, data))
+    assert result.error_messages == []
+
+
+def test_a_failure_holds_the_problems_and_nothing_that_buries_them(run):
+    facts = _facts()
+    facts["host"]["effective_uid"] = 1000
+    result = run(
+        probed={"changed": False, "facts": facts},
+        instances=[{"name": "one", "model": MODEL, "prt": 1, "port": "8000"}],
+    )
+    assert result["failed"] is True
+    assert set(result) <= {"failed", "changed", "msg", "invocation"}
+    lines = result["msg"].splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("vllm_instances[0].prt: ")
+    assert "did you mean port?" in lines[0]
+    assert lines[1].startswith("vllm_instances[0].port: ")
+    assert lines[2].startswith("host: tasks run as user id 1000")
+    assert all(" — " in line for line in lines)
+
+
+def test_problems_without_failing_return_everything(run):
+    result = run(instances=[{"name": "one", "model": MODEL, "prt": 1}], fail_on_problems=False)
+    assert not result.get("failed")
+    assert [problem["code"] for problem in result["problems"]] == ["unknown-key"]
+    assert "Wrong" in result["report"]
+    assert result["facts"]["host"]["hostname"]
+
+
+def test_broken_input_still_probes_the_host(run):
+    result = run(release="9.9.9", accelerator="tpu", instances="none", fail_on_problems=False)
+    assert len(run.calls) == 1
+    codes = {problem["code"] for problem in result["problems"]}
+    assert codes == {"unknown-release", "unknown-accelerator", "wrong-type"}
+
+
+def test_a_host_that_cannot_be_probed_says_so(run):
+    result = run(probed={"failed": True, "msg": "no Python found", "changed": False})
+    assert result["failed"] is True
+    assert result["msg"] == "The host could not be probed: no Python found"
+
+
+def test_releases_of_ones_own(run, tmp_path):
+    result = run(releases_dir=str(tmp_path), fail_on_problems=False)
+    (problem,) = result["problems"]
+    assert problem["code"] == "unknown-release"
+    assert "(none)" in problem["remedy"]
+
+
+def test_tagged_values_become_plain():
+    class Tagged(str):
+        """As Ansible's template engine returns strings."""
+
+    value = {Tagged("a"): [Tagged("b"), (1, 2.5, None, True)]}
+    result = vllm_plan.plain(copy.deepcopy(value))
+    assert result == {"a": ["b", [1, 2.5, None, True]]}
+    assert type(next(iter(result))) is str
+    assert type(result["a"][0]) is str
