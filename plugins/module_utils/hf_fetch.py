@@ -301,7 +301,7 @@ class Rate:
     """Bytes per second over the last seconds.
 
     Args:
-        window: How many seconds.
+        window: How many seconds at least, once so many have passed.
     """
 
     def __init__(self, window: float = 10.0) -> None:
@@ -311,7 +311,7 @@ class Rate:
     def add(self, moment: float, received: int) -> float:
         """Take note of how many bytes have come until a moment; returns the rate."""
         self._samples.append((moment, received))
-        while len(self._samples) > 2 and moment - self._samples[0][0] > self._window:
+        while len(self._samples) > 1 and moment - self._samples[1][0] >= self._window:
             self._samples.popleft()
         seconds = moment - self._samples[0][0]
         return (received - self._samples[0][1]) / seconds if seconds > 0 else 0.0

@@ -128,7 +128,7 @@ class Hub:
 
     @property
     def log(self) -> list[Request]:
-        """The requests so far, in the order in which their answers ended."""
+        """The requests so far, in the order in which they came; answers may be under way."""
         with self._lock:
             return list(self._log)
 
@@ -222,6 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
         control = self.address.path.startswith("/_hub/")
         if self.command in ("POST", "DELETE") and not control:
             self.close_connection = True  # its body is not read
+        if not control:
+            self.hub.note(self.entry)
         try:
             if control:
                 self._control()
@@ -234,9 +236,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": refused.message}, refused.status, headers)
         except OSError:
             self.close_connection = True
-        finally:
-            if not control:
-                self.hub.note(self.entry)
 
     def _route(self) -> None:
         path = unquote(self.address.path)
