@@ -78,6 +78,7 @@ class Gpus:
         self, host: Host, tools: str = TOOLS, source: str = "auto", timeout: float = TIMEOUT
     ) -> None:
         self._host = host
+        self._source = source
         self._timeout = timeout
         self._smi_path: str | None = None
         self._smi: Running | None = None
@@ -87,12 +88,18 @@ class Gpus:
         site = None if source == "nvidia-smi" else nvml.find_pynvml(host, tools)
         if site is not None:
             self._nvml = host.start_isolated("NVML", functools.partial(nvml.read, site), timeout)
-            return
-        self._library = host.start_isolated("NVML version", nvml.library_version, timeout)
-        if source != "pynvml":
-            self._smi_path = nvidia_smi.find(host)
+        else:
+            self._start_without_pynvml()
+
+    def _start_without_pynvml(self) -> None:
+        """Asks the library for its version, and nvidia-smi for the rest where it may be."""
+        self._library = self._host.start_isolated(
+            "NVML version", nvml.library_version, self._timeout
+        )
+        if self._source != "pynvml":
+            self._smi_path = nvidia_smi.find(self._host)
         if self._smi_path is not None:
-            self._smi = nvidia_smi.start(host, self._smi_path, timeout)
+            self._smi = nvidia_smi.start(self._host, self._smi_path, self._timeout)
 
     def _ask(self) -> tuple[str | None, dict[str, Any]]:
         """Hears NVML: which way it was asked, and what `nvml.read` returns."""
@@ -109,7 +116,11 @@ class Gpus:
             if asked.error is None:
                 absent = asked.value["code"] == nvml.LIBRARY_NOT_FOUND
                 return None if absent else "pynvml", dict(asked.value)
-            return "pynvml", dict(nothing, error=asked.error)
+            # One that hung or crashed was NVML itself; one that raised is a pynvml that is broken.
+            if not asked.timed_out and asked.signal is None:
+                self._start_without_pynvml()
+            if self._smi is None:
+                return "pynvml", dict(nothing, error=asked.error)
         library = self._library.result().value if self._library is not None else None
         if self._smi is None:
             error = nvml.NOT_INSTALLED

@@ -192,6 +192,30 @@ def test_the_source_can_be_chosen():
     assert read(programs=programs, source="pynvml")["source"] is None
 
 
+BROKEN = Isolated(None, "NVML: ImportError: cannot import name 'x'", None, False)
+
+
+def test_a_broken_pynvml_is_no_obstacle_where_nvidia_smi_is_there():
+    smi = ok("<nvidia_smi_log><driver_version>1.2</driver_version></nvidia_smi_log>")
+    facts = read(answer=BROKEN, programs={"/usr/bin/nvidia-smi": smi})
+    assert facts["source"] == "nvidia-smi"
+    assert (facts["driver"]["version"], facts["driver"]["error"]) == ("1.2", None)
+
+
+@pytest.mark.parametrize("source", ["auto", "pynvml"])
+def test_a_broken_pynvml_alone(source):
+    facts = read(answer=BROKEN, source=source)
+    assert facts["source"] == "pynvml"
+    assert facts["driver"]["error"] == "NVML: ImportError: cannot import name 'x'"
+
+
+def test_an_nvml_that_crashes_is_not_asked_again():
+    crash = Isolated(None, "NVML crashed by signal 11 (SIGSEGV)", 11, False)
+    facts = read(answer=crash, programs={"/usr/bin/nvidia-smi": ok("")})
+    assert facts["source"] == "pynvml"
+    assert facts["driver"]["error"] == "NVML crashed by signal 11 (SIGSEGV)"
+
+
 def test_what_only_cuda_knows():
     device = {"uuid": "GPU-1", "compute_capability": "8.6", "memory_total_bytes": 7}
     facts = read(
