@@ -37,6 +37,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select impor
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 """A full commit hash."""
 
+ETAG = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+"""Name of a blob: git's SHA-1 or an LFS file's SHA-256."""
+
 REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
 
 BLOCK = 1 << 20
@@ -82,10 +85,13 @@ def revision_problem(revision: str) -> str | None:
     return None
 
 
-def path_problem(path: str) -> bool:
-    """Whether a path from the Hub would leave the snapshot."""
+def is_safe(file: RepoFile) -> bool:
+    """Whether what the Hub says of a file stays inside the repository's folder when it is used."""
     return (
-        path.startswith("/") or "\0" in path or any(p in ("", ".", "..") for p in path.split("/"))
+        "\0" not in file.path
+        and not any(part in ("", ".", "..") for part in file.path.split("/"))
+        and ETAG.match(file.etag) is not None
+        and file.sha256 in (None, file.etag)
     )
 
 

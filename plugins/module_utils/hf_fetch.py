@@ -76,6 +76,15 @@ _BOOT = (
 )
 
 
+# Where distributions keep the certificates that the host trusts, its company's among them; the
+# client would use only those that came with it.
+_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+
+
 class HubError(Exception):
     """A failure that ends the run.
 
@@ -91,7 +100,11 @@ class HubError(Exception):
 
 
 def worker_environment(
-    environ: Mapping[str, str], home: str, endpoint: str, cache_dir: str
+    environ: Mapping[str, str],
+    home: str,
+    endpoint: str,
+    cache_dir: str,
+    exists: Callable[[str], bool] = os.path.exists,
 ) -> dict[str, str]:
     """The worker's whole environment.
 
@@ -100,12 +113,16 @@ def worker_environment(
         home: A folder of this run for whatever the client keeps outside the cache.
         endpoint: The Hub's address.
         cache_dir: The cache.
+        exists: Whether the host has a file.
     """
     kept = {
         name: value
         for name, value in environ.items()
         if name.upper() in _INHERIT and (name.upper() == name or name.upper().endswith("_PROXY"))
     }
+    if "SSL_CERT_FILE" not in kept and "SSL_CERT_DIR" not in kept:
+        for path in filter(exists, _CERTIFICATES):
+            kept.setdefault("SSL_CERT_FILE", path)
     return {
         **kept,
         "HOME": home,
@@ -149,12 +166,10 @@ class Worker:
         self._numbers = iter(range(1 << 62))
         self._errors: deque[bytes] = deque(maxlen=20)
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._threads = [
-            threading.Thread(target=self._read_events, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._stderr = threading.Thread(target=self._read_errors, daemon=True)
+        self._stdout = threading.Thread(target=self._read_events, daemon=True)
+        self._stderr.start()
+        self._stdout.start()
         self._write(b"%d\n" % len(source) + source)
         answer = self.wait(self.send("hello", **hello), START_TIMEOUT)
         if answer["event"] == "failed":
@@ -192,7 +207,7 @@ class Worker:
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        for thread in self._threads:
+        for thread in (self._stdout, self._stderr):
             thread.join(5)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -210,7 +225,7 @@ class Worker:
             return
         for line in self._process.stdout:
             self.events.put(json.loads(line))
-        self._threads[1].join(5)
+        self._stderr.join(5)
         last = b"".join(self._errors).decode("utf-8", "replace").strip()
         code = self._process.wait()
         message = f"exit status {code}" + (": " + last[-600:] if last else "")
@@ -517,7 +532,6 @@ class Hub:
             commit=commit,
             path=file.path,
             size=file.size,
-            etag=file.etag,
             part=part,
             lock=os.path.join(self.cache.locks, file.etag + ".lock"),
         )

@@ -235,7 +235,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import
     RepoCache,
     digest,
     expected_digest,
-    path_problem,
+    is_safe,
     repo_id_problem,
     revision_problem,
     space,
@@ -426,11 +426,11 @@ class HfModel:
         hub = self._connect()
         self.progress.update("asking the Hub for " + self.repo_id)
         commit, files = hub.list(revision)
-        bad = [file.path for file in files if path_problem(file.path)]
+        bad = [f"{file.path!r} ({file.etag})" for file in files if not is_safe(file)]
         if bad or not COMMIT.match(commit):
             raise Failed(
                 f"{self.params['endpoint']} lists what cannot be a repository: commit {commit!r},"
-                f" paths {bad}. Check endpoint"
+                f" files {', '.join(bad[:5]) or 'none'}. Check endpoint"
             )
         self.state.commits[commit] = files
         if needs_index(files, self.params["allow_patterns"]):

@@ -23,7 +23,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import
     State,
     digest,
     expected_digest,
-    path_problem,
+    is_safe,
     repo_id_problem,
     revision_problem,
     space,
@@ -104,21 +104,25 @@ def test_bad_revisions(bad: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "bad"),
+    ("path", "etag", "sha256", "safe"),
     [
-        ("a/b.json", False),
-        ("a..b", False),
-        ("/a", True),
-        ("../a", True),
-        ("a/../b", True),
-        ("a//b", True),
-        ("a/./b", True),
-        ("a\x00b", True),
-        ("", True),
+        ("a/b.json", "a" * 40, None, True),
+        ("a..b", "a" * 64, "a" * 64, True),
+        ("/a", "a" * 40, None, False),
+        ("../a", "a" * 40, None, False),
+        ("a/../b", "a" * 40, None, False),
+        ("a//b", "a" * 40, None, False),
+        ("a/./b", "a" * 40, None, False),
+        ("a\0b", "a" * 40, None, False),
+        ("", "a" * 40, None, False),
+        ("a", "../../etc/passwd", None, False),
+        ("a", "a" * 40 + "\n", None, False),
+        ("a", "", None, False),
+        ("a", "a" * 64, "b" * 64, False),
     ],
 )
-def test_paths_that_would_leave_the_snapshot(path: str, bad: bool) -> None:
-    assert path_problem(path) is bad
+def test_what_a_hub_may_say(path: str, etag: str, sha256: str | None, safe: bool) -> None:
+    assert is_safe(RepoFile(path, 1, etag, sha256)) is safe
 
 
 @given(

@@ -63,6 +63,22 @@ def test_the_workers_environment_is_what_the_options_say() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("environ", "files", "expected"),
+    [
+        ({}, ["/etc/pki/tls/certs/ca-bundle.crt"], "/etc/pki/tls/certs/ca-bundle.crt"),
+        ({}, [], None),
+        ({"SSL_CERT_FILE": "/x"}, ["/etc/ssl/certs/ca-certificates.crt"], "/x"),
+        ({"SSL_CERT_DIR": "/x"}, ["/etc/ssl/certs/ca-certificates.crt"], None),
+    ],
+)
+def test_the_hosts_certificates_are_trusted(
+    environ: dict[str, str], files: list[str], expected: str | None
+) -> None:
+    made = worker_environment(environ, "/home", "https://hub", "/cache", files.__contains__)
+    assert made.get("SSL_CERT_FILE") == expected
+
+
 def test_a_follower_hashes_a_file_that_grows(tmp_path: Path) -> None:
     content = b"0123456789" * 300_000
     path = tmp_path / "part"
