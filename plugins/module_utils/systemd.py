@@ -13,6 +13,8 @@ from typing import Any
 FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
 """Environment variable that tells which configuration a running server was started with."""
 
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 MANAGED = "# Managed by Ansible (compute_plane.vllm). Your own settings: systemctl edit {unit}\n"
 
 
@@ -62,11 +64,13 @@ def drop_in(
     command = " ".join(
         argument(word) for word in (f"{venv}/bin/vllm", "serve", "--config", config_path)
     )
+    # Where the plan found nvcc, so that FlashInfer finds it too.
+    cuda = [f"{environment['CUDA_HOME']}/bin"] if "CUDA_HOME" in environment else []
     variables = {
         **environment,
         "PYTHONPYCACHEPREFIX": f"{venv}/.pycache",
         "VIRTUAL_ENV": venv,
-        "PATH": f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": ":".join([f"{venv}/bin", *cuda, SYSTEM_PATH]),
         FINGERPRINT: fingerprint,
     }
     lines = [

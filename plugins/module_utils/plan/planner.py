@@ -214,7 +214,7 @@ def _plan_instance(
             instance,
             host.accelerator,
             uuids,
-            fact.dig(host.facts, "nvcc", "found") is True,
+            fact.mapping(host.facts, "nvcc"),
             backend,
             findings,
         ),

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import Findings
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import (
     Instance,
@@ -99,7 +101,7 @@ def build_environment(
     instance: Instance,
     accelerator: str,
     gpus: list[str],
-    nvcc_found: bool,
+    nvcc: Mapping[str, Any],
     backend: Mapping[str, Any] | None,
     findings: Findings,
 ) -> dict[str, str]:
@@ -109,7 +111,7 @@ def build_environment(
         instance: The wanted instance.
         accelerator: `cuda` or `cpu`.
         gpus: UUIDs of the GPUs that it uses, in rank order.
-        nvcc_found: Whether FlashInfer could compile on this host.
+        nvcc: The facts about the CUDA compiler, with which FlashInfer compiles.
         backend: As in `build_config`.
         findings: Receives variables that the user may not set.
     """
@@ -120,8 +122,12 @@ def build_environment(
     else:
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        if not nvcc_found:
+        if nvcc.get("found") is not True:
             environment[SAMPLER] = "0"
+        elif nvcc.get("on_service_path") is not True and fact.text(nvcc, "path"):
+            # vLLM 0.14.1 asks shutil.which("nvcc") (vllm/utils/flashinfer.py); the unit puts
+            # $CUDA_HOME/bin on its PATH.
+            environment["CUDA_HOME"] = str(PurePosixPath(fact.text(nvcc, "path") or "").parents[1])
         if backend is not None and backend.get("selected") and backend["mechanism"] != "flag":
             environment[variable] = str(backend["selected"])
     for name, value in instance.environment.items():

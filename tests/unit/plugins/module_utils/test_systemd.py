@@ -52,6 +52,11 @@ def test_the_drop_in_keeps_each_setting_on_a_line_of_its_own() -> None:
     ]
 
 
+def test_the_cuda_toolkit_is_on_the_path_where_the_plan_names_it() -> None:
+    text = systemd.drop_in("vllm@a.service", "/v", "/e", {"CUDA_HOME": "/usr/local/cuda"}, "0")
+    assert 'Environment="PATH=/v/bin:/usr/local/cuda/bin:/usr/local/sbin:' in text
+
+
 def test_the_configuration_is_what_a_yaml_parser_reads() -> None:
     import yaml
 
