@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import nvidia_smi
@@ -12,6 +14,7 @@ from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake
 )
 
 MIB = 1024 * 1024
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 
 # In the forms of three generations of drivers, cut to the elements that are read and their
 # neighbours.
@@ -204,6 +207,23 @@ def test_ecc_since_ampere():
     assert facts["display_attached"] is True
     assert facts["pcie"] is None
     assert facts["pci_bus_id"] == "00000000:41:00.0"
+
+
+def test_a_real_h100():
+    """What nvidia-smi printed on real hardware; the numbers were read off that output by eye."""
+    xml = (FIXTURES / "nvidia-smi" / "h100.xml").read_text()
+    answer = nvidia_smi.parse(xml, "", 0)
+    assert (answer["driver_version"], answer["cuda_version"]) == ("580.159.04", "13.0")
+    (gpu,) = answer["gpus"]
+    assert gpu["name"] == "NVIDIA H100 80GB HBM3"
+    assert gpu["memory_total_bytes"] == 81559 * MIB
+    assert gpu["power_limit_watts"] == 700.0
+    assert gpu["persistence_mode"] is True
+    assert gpu["mig_mode"] is False
+    assert gpu["ecc"]["mode"] is True
+    assert gpu["display_active"] is False
+    assert (gpu["lost"], gpu["error"], gpu["processes"]) == (False, None, [])
+    assert gpu["pcie"] == {"generation": 5, "width": 16, "max_generation": 5, "max_width": 16}
 
 
 def test_an_older_driver():
