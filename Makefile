@@ -64,9 +64,9 @@ model: env ## The small test model as a Hugging Face directory in the user's cac
 build: env ## The collection as an artifact in build/
 	@ansible-galaxy collection build --force --output-path build .
 
-lock: env ## Resolve the locks of a vLLM release anew: RELEASE=0.14.1
+lock: env ## Resolve a release's locks: RELEASE=0.14.1 [ACCELERATOR=cpu] [PYTHON=3.11]
 	@[[ -n '$(RELEASE)' ]] || { echo 'lock: which release? make lock RELEASE=0.14.1' >&2; exit 2; }
-	@scripts/lock '$(RELEASE)'
+	@scripts/lock '$(RELEASE)' $(if $(ACCELERATOR),--accelerator '$(ACCELERATOR)') $(if $(PYTHON),--python '$(PYTHON)')
 
 lock-controller: env ## Resolve the controller's own locks in requirements/ anew
 	@scripts/lock-controller

@@ -34,7 +34,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 # Written to the file in pieces of this size: what a kill loses, and how finely progress is seen.
-BUFFER = 1 << 18
+BUFFER = 1 << 16
 
 ANSWER_TIMEOUT = 15.0
 """Seconds to connect, and for an answer that is not a file's content."""

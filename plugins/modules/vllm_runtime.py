@@ -57,6 +57,11 @@ options:
     description: About how many bytes the installed environment has, for the progress shown.
     type: int
     default: 0
+  metadata_alias:
+    description:
+      - A C(name) and a C(version) under which the environment's vLLM is to be found besides its
+        own, for builds that are distributed under another name.
+    type: dict
   tools_lock:
     description: The text of the lock of the tools' environment.
     type: str
@@ -111,6 +116,7 @@ seconds:
 import contextlib
 import datetime
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -126,6 +132,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     PROVE_RELEASE,
     PROVE_TOOLS,
     PROVED,
+    alias_dist_info,
     explain_failure,
     is_proved,
     lock_sha256,
@@ -311,6 +318,7 @@ class Builder:
                 environment,
                 self.params["installed_bytes"],
             )
+        self.write_alias()
         self.seconds["install"] = round(time.monotonic() - started, 1)
         started = time.monotonic()
         versions = self.prove(venv, PROVE_RELEASE, "proving the venv by its own Python")
@@ -329,6 +337,18 @@ class Builder:
             ),
         )
         self.seconds["prove"] = round(time.monotonic() - started, 1)
+
+    def write_alias(self) -> None:
+        """Let the environment's vLLM be found under the wanted other name, too."""
+        alias = self.params["metadata_alias"]
+        if alias is None:
+            return
+        (packages,) = glob.glob(
+            os.path.join(self.params["venv"], "lib", "python3*", "site-packages")
+        )
+        for path, text in alias_dist_info(alias["name"], str(alias["version"])).items():
+            os.makedirs(os.path.dirname(os.path.join(packages, path)), exist_ok=True)
+            write_atomically(os.path.join(packages, path), text)
 
     # -- the task -----------------------------------------------------------------------------
 
@@ -383,6 +403,7 @@ def main() -> None:
             "release": {"type": "str", "required": True},
             "accelerator": {"type": "str", "required": True},
             "installed_bytes": {"type": "int", "default": 0},
+            "metadata_alias": {"type": "dict"},
             "tools_lock": {"type": "str", "required": True},
             "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
             "cache_dir": {"type": "path", "default": "/opt/vllm/cache/uv"},

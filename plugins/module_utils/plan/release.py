@@ -173,6 +173,7 @@ def plan_runtime(
         "expect": dict(fact.mapping(section, "expect")),
         "download_bytes": fact.integer(section, "download_bytes") or 0,
         "installed_bytes": fact.integer(section, "installed_bytes") or 0,
+        "metadata_alias": dict(fact.mapping(section, "metadata_alias")) or None,
         "proved": proved,
     }
 

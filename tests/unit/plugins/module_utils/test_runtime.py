@@ -3,11 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import importlib.metadata
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOCK = "uv==0.13.9 --hash=sha256:aa\n"
 # echo 'uv==0.13.9 --hash=sha256:aa' | sha256sum
@@ -89,3 +94,12 @@ def test_an_unknown_failure_shows_the_end_of_what_was_printed() -> None:
     assert message == (
         "installing failed: line 14 | line 15 | line 16 | line 17 | line 18 | line 19"
     )
+
+
+def test_the_alias_is_an_installed_distribution(tmp_path: Path) -> None:
+    for path, text in runtime.alias_dist_info("vllm", "0.26.0+cpu").items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (found,) = importlib.metadata.distributions(path=[str(tmp_path)])
+    assert (found.name, found.version) == ("vllm", "0.26.0+cpu")
+    assert {file.name for file in found.files or ()} == {"METADATA", "WHEEL", "INSTALLER", "RECORD"}
