@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,6 +124,17 @@ def needs_start(active_state: str, running: str | None, wanted: str) -> str | No
     if running != wanted:
         return "its configuration has changed"
     return None
+
+
+def log_text(line: str) -> str:
+    """A line of vLLM's log without its process, level, time and source.
+
+    C((APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved) becomes C(Resolved).
+    """
+    return _LOG_PREFIX.sub("", line)
+
+
+_LOG_PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?([A-Z]+ \d\d-\d\d [\d:]+ \[[^]]*\] )?")
 
 
 def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:

@@ -146,6 +146,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import 
     drop_in,
     fingerprint,
     has_crashed,
+    log_text,
     needs_start,
     parse_show,
     running_fingerprint,
@@ -290,9 +291,9 @@ class Services:
         return self.journal(since, "--unit", unit, "--lines", "40")
 
     def doing(self, instance: Instance, since: float) -> str:
-        """What a server that is starting said last, without its process' name."""
+        """What a server that is starting said last."""
         last = self.journal(since, "--identifier", f"vllm@{instance.name}", "--lines", "1")
-        return last.split(") ", 1)[-1][:100]
+        return log_text(last)[:100]
 
     def journal(self, since: float, *selection: str) -> str:
         """Lines of the journal, their text alone."""

@@ -135,3 +135,20 @@ def test_why_a_service_is_started(active: str, running: str | None, reason: str 
 )
 def test_a_server_that_ended_by_itself(after: dict[str, str], crashed: bool) -> None:
     assert systemd.has_crashed({"NRestarts": "0"}, after) is crashed
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("(APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved", "Resolved"),
+        (
+            "INFO 11-22 22:05:05 [importing.py:44] 0 active driver(s) found",
+            "0 active driver(s) found",
+        ),
+        ("(EngineCore_DP0 pid=7) Loading safetensors: 50%", "Loading safetensors: 50%"),
+        ("Traceback (most recent call last):", "Traceback (most recent call last):"),
+        ("", ""),
+    ],
+)
+def test_what_a_log_line_says(line: str, text: str) -> None:
+    assert systemd.log_text(line) == text
