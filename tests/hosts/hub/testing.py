@@ -92,6 +92,19 @@ def write_model(
     return directory
 
 
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(name))
+    return found
+
+
 class Module:
     """Runs `hf_model` as Ansible does on a host, without a play.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hub.testing import write_model
+from hub.testing import children, write_model
 
 from .conftest import MODEL, SHARDS
 
@@ -25,19 +25,6 @@ if TYPE_CHECKING:
 FILES = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
 FIRST = FILES[0]
 ALWAYS = -1
-
-
-def workers(parent: int) -> list[int]:
-    """The processes that a process has started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
 
 
 def _arrived(run: Module) -> int:
@@ -158,7 +145,7 @@ def test_a_hung_client_is_ended_and_the_transfer_resumed(
     process = run.start(stall_timeout=2)
     while _arrived(run) < 500_000:
         time.sleep(0.02)
-    (worker,) = workers(process.pid)
+    (worker,) = children(process.pid)
     os.kill(worker, signal.SIGSTOP)
     hub.pace.rate = 0
     began = time.monotonic()
@@ -177,7 +164,7 @@ def test_a_client_that_dies_is_started_again(
     process = run.start()
     while _arrived(run) < 500_000:
         time.sleep(0.02)
-    (worker,) = workers(process.pid)
+    (worker,) = children(process.pid)
     os.kill(worker, signal.SIGKILL)
     result = run.finish(process)
     assert_whole(result)
