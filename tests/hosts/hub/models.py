@@ -148,9 +148,11 @@ class Store:
         self.repositories: dict[str, Repository] = {}
         self.tokens: set[str] = set()
 
-    def add(self, repo_id: str, directory: Path, **settings: bool) -> Repository:
-        """Add a model from a directory; `settings` are `private` and `gated`."""
-        repository = Repository(repo_id, **settings)
+    def add(
+        self, repo_id: str, directory: Path, *, private: bool = False, gated: bool = False
+    ) -> Repository:
+        """Add a model from a directory."""
+        repository = Repository(repo_id, private, gated)
         repository.push(directory)
         self.repositories[repo_id] = repository
         return repository
