@@ -73,6 +73,17 @@ def lock_sha256(lock: str) -> str:
     return hashlib.sha256(lock.encode("utf-8")).hexdigest()
 
 
+def only_from(bundle: str | None) -> list[str]:
+    """Arguments of pip and of C(uv pip) that let a bundle be the only source of packages.
+
+    Args:
+        bundle: Directory with C(wheels/*.whl); C(None) where the package index is the source.
+    """
+    if bundle is None:
+        return []
+    return ["--no-index", "--find-links", f"{bundle.rstrip('/')}/wheels"]
+
+
 def is_proved(marker: str | None, sha256: str) -> bool:
     """Whether a venv may be used as it stands.
 

@@ -75,6 +75,11 @@ options:
       - uv's cache. On the same file system as O(venv), files are linked, not copied.
     type: path
     default: /opt/vllm/cache/uv
+  bundle:
+    description:
+      - A directory on the host whose folder C(wheels) holds every wheel of O(lock) and
+        O(tools_lock). Packages are taken from there, and from nowhere else.
+    type: path
   progress:
     description: The file in which progress is kept; set by the action plugin.
     type: path
@@ -136,6 +141,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     explain_failure,
     is_proved,
     lock_sha256,
+    only_from,
     proved_record,
     unexpected_versions,
 )
@@ -198,6 +204,15 @@ class Builder:
     def marker(self) -> str | None:
         """The release environment's mark, or C(None)."""
         return read(os.path.join(self.params["venv"], PROVED))
+
+    def check_bundle(self) -> None:
+        """End the task where the bundle is not on the host."""
+        bundle = self.params["bundle"]
+        if bundle is not None and not glob.glob(os.path.join(bundle, "wheels", "*.whl")):
+            self.fail(
+                f"bundle: there are no wheels in {os.path.join(bundle, 'wheels')} on the host; "
+                "bring the whole directory that the bundle was made in to the host"
+            )
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -265,6 +280,7 @@ class Builder:
                 lock.flush()
                 pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "--quiet", "--no-input"]
                 exactly = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
+                exactly += only_from(self.params["bundle"])
                 self.call(
                     [*pip, "install", *exactly, "--requirement", lock.name],
                     "installing the tools",
@@ -311,6 +327,7 @@ class Builder:
                     "--require-hashes",
                     "--no-deps",
                     "--no-build",
+                    *only_from(self.params["bundle"]),
                     "--requirement",
                     lock.name,
                 ],
@@ -362,6 +379,7 @@ class Builder:
         if changed:
             names = ([self.tools_venv] if tools else []) + ([venv] if release else [])
             result["diff"] = {"before": "", "after": "".join(f"proved venv {n}\n" for n in names)}
+            self.check_bundle()
         if changed and not self.module.check_mode:
             os.makedirs(os.path.dirname(self.params["tools_path"]), mode=0o755, exist_ok=True)
             # Two plays at once on one host: the second waits, then finds the work done.
@@ -407,6 +425,7 @@ def main() -> None:
             "tools_lock": {"type": "str", "required": True},
             "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
             "cache_dir": {"type": "path", "default": "/opt/vllm/cache/uv"},
+            "bundle": {"type": "path"},
             "progress": {"type": "path"},
         },
         supports_check_mode=True,

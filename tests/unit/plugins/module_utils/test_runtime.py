@@ -103,3 +103,15 @@ def test_the_alias_is_an_installed_distribution(tmp_path: Path) -> None:
     (found,) = importlib.metadata.distributions(path=[str(tmp_path)])
     assert (found.name, found.version) == ("vllm", "0.26.0+cpu")
     assert {file.name for file in found.files or ()} == {"METADATA", "WHEEL", "INSTALLER", "RECORD"}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "arguments"),
+    [
+        (None, []),
+        ("/srv/bundle", ["--no-index", "--find-links", "/srv/bundle/wheels"]),
+        ("/srv/bundle/", ["--no-index", "--find-links", "/srv/bundle/wheels"]),
+    ],
+)
+def test_a_bundle_is_the_only_source(bundle: str | None, arguments: list[str]) -> None:
+    assert runtime.only_from(bundle) == arguments
