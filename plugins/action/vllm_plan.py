@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "etc_dir": {"type": "raw", "default": "/etc/vllm"},
     "state_dir": {"type": "raw", "default": "/var/lib/vllm"},
     "python": {"type": "raw"},
+    "offline": {"type": "bool", "default": False},
     "releases_dir": {"type": "path"},
     "fail_on_problems": {"type": "bool", "default": True},
 }

@@ -59,6 +59,12 @@ options:
   python:
     description: The only interpreter that may be used for the release's venv.
     type: raw
+  offline:
+    description:
+      - Whether the host installs from a bundle and has no way out, so that packages of the
+        operating system which are missing are a problem.
+    type: bool
+    default: false
   releases_dir:
     description: The directory of release data on the controller; by default the collection's own.
     type: path

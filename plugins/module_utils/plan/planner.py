@@ -83,7 +83,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
 
     Args:
         raw: The wanted state: `release`, `accelerator`, `instances`, `nvcc`,
-            `opt_dir`, `etc_dir`, `state_dir`, `python`.
+            `opt_dir`, `etc_dir`, `state_dir`, `python`, `offline`.
         facts: What `vllm_probe` returns under `facts`.
         data: The wanted release's data and the rules.
 

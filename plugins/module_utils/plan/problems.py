@@ -147,6 +147,10 @@ PROBLEMS: dict[str, Kind] = {
         "No interpreter of a version that the release supports.",
         "Install one with the command in the message.",
     ),
+    "packages-missing-offline": Kind(
+        "Operating system packages are missing on a host that installs from a bundle.",
+        "Install them from the distribution's medium or mirror; the message names them.",
+    ),
     "port-in-use": Kind(
         "Something else listens on an instance's port.",
         "Stop what listens there, or give the instance another port.",

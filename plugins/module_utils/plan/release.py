@@ -152,7 +152,18 @@ def plan_runtime(
     packages = _family_packages(facts, section, minor, findings)
     known = fact.mapping(facts, "packages")
     missing = [name for name in packages if not known.get(name)]
-    if missing:
+    if missing and wanted.offline:
+        commands = fact.mapping(data.rules, "host", "packages_remedy")
+        command = commands.get(fact.text(facts, "host", "os_family") or "other", "")
+        findings.problem(
+            "packages-missing-offline",
+            "host",
+            f"{quoted(missing)} {'is' if len(missing) == 1 else 'are'} not installed, and "
+            "vllm_runtime_bundle holds no packages of the operating system",
+            "install them from the distribution's medium or mirror"
+            + (f": {command} {' '.join(missing)}" if command else ""),
+        )
+    elif missing:
         findings.note(
             "packages-missing",
             "host",

@@ -118,6 +118,7 @@ class Wanted:
         etc_dir: Where the instances' configuration lives.
         state_dir: Where models and caches live.
         python: An interpreter that must be used, or None.
+        offline: Whether the host installs from a bundle, without a way out.
     """
 
     release: str = ""
@@ -127,6 +128,7 @@ class Wanted:
     etc_dir: str = "/etc/vllm"
     state_dir: str = "/var/lib/vllm"
     python: str | None = None
+    offline: bool = False
     instances: list[Instance] = field(default_factory=list)
 
 
@@ -309,7 +311,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
 
     Args:
         raw: The keys `release`, `accelerator`, `instances`, `nvcc`, `opt_dir`,
-            `etc_dir`, `state_dir` and `python`; absent or None means default.
+            `etc_dir`, `state_dir`, `python` and `offline`; absent or None means default.
         findings: Receives every problem of the inventory's form and values.
 
     Returns:
@@ -357,6 +359,13 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
             findings.problem(complaint[0], variable, complaint[1], complaint[2])
         else:
             setattr(wanted, key, value.rstrip("/") or "/")
+    offline = raw.get("offline")
+    if isinstance(offline, bool):
+        wanted.offline = offline
+    elif offline is not None:
+        findings.problem(
+            "wrong-type", "offline", f"{shown(offline)} is not true or false", "write true or false"
+        )
     wanted.instances = _read_instances(raw.get("instances"), findings)
     return wanted
 

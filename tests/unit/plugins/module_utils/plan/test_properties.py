@@ -85,6 +85,7 @@ wanted = st.fixed_dictionaries(
         "opt_dir": anything,
         "state_dir": anything,
         "python": anything,
+        "offline": st.booleans() | anything,
     },
 )
 
