@@ -162,7 +162,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-snapshot_path:
+path:
   description: The snapshot, which is what vLLM is given as the model.
   type: str
   returned: when O(state=present) and the commit is known
@@ -568,7 +568,7 @@ class HfModel:
         self, commit: str, chosen: Selection, missing: set[str], bytes_fetched: int
     ) -> None:
         self.result.update(
-            snapshot_path=self.cache.snapshot(commit),
+            path=self.cache.snapshot(commit),
             commit=commit,
             weights=chosen.weights,
             bytes=sum(file.size for file in chosen.files),

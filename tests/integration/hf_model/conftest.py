@@ -105,7 +105,7 @@ def assert_whole(model: Path) -> Callable[..., None]:
 
     def check(result: dict[str, Any], source: Path = model) -> None:
         assert not result.get("failed"), result["msg"]
-        snapshot = Path(result["snapshot_path"])
+        snapshot = Path(result["path"])
         found = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.*")}
         assert {name for name in found if name.endswith(".safetensors")} == {
             path.name for path in source.glob("*.safetensors")

@@ -105,9 +105,9 @@ def test_what_to_do_is_said(
     venv.create(tmp_path / "empty")
     places = {"{url}": hub.url, "{tmp}": str(tmp_path)}
     given = dict(arguments)
-    for place, value in places.items():
+    for place, where in places.items():
         given = {
-            name: text.replace(place, value) if isinstance(text, str) else text
+            name: text.replace(place, where) if isinstance(text, str) else text
             for name, text in given.items()
         }
     result = run(**given)
@@ -155,7 +155,7 @@ def test_without_network_a_whole_copy_serves(run: Module) -> None:
     assert not result["changed"]
     assert result["commit"] == first["commit"]
     assert "stays at the recorded commit" in result["warnings"][0]
-    Path(first["snapshot_path"], "config.json").resolve().unlink()
+    Path(first["path"], "config.json").resolve().unlink()
     result = run(endpoint=NOWHERE, retries=0)
     assert result["failed"]
     assert "cannot be reached" in result["msg"]

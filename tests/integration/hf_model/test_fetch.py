@@ -60,7 +60,7 @@ def test_second_run_needs_neither_network_nor_client(run: Module, hub: Hub) -> N
     hub.clear_log()
     second = run(tools_path="/nonexistent", endpoint="http://127.0.0.1:9")
     assert not second["changed"]
-    assert second["snapshot_path"] == first["snapshot_path"]
+    assert second["path"] == first["path"]
     assert second["files_reused"] == WANTED
     assert second["bytes_fetched"] == 0
     assert hub.log == []
@@ -129,7 +129,7 @@ def test_patterns_and_remote_code(run: Module, cache: Path) -> None:
     assert "config.json" in result["files_reused"]
     result = run(allow_patterns=["*.gguf"])
     assert result["files_fetched"] == ["tiny.gguf"]
-    assert Path(result["snapshot_path"], "tiny.gguf").exists()
+    assert Path(result["path"], "tiny.gguf").exists()
 
 
 def test_the_layout_is_the_ecosystems(
@@ -147,10 +147,7 @@ def test_the_layout_is_the_ecosystems(
     )
     assert found == [[MODEL, [[result["commit"], ["main"]]]], []]
     # The client finds it by itself, with no network.
-    assert (
-        client(f"hf.snapshot_download({MODEL!r}, local_files_only=True)")
-        == (result["snapshot_path"])
-    )
+    assert client(f"hf.snapshot_download({MODEL!r}, local_files_only=True)") == (result["path"])
     listed = subprocess.run(
         [str(venv / "bin/hf"), "cache", "ls"],
         env=client_environment(hub.url, tmp_path, HF_HUB_CACHE=str(cache)),
@@ -180,7 +177,7 @@ def test_everyone_reads_and_only_the_owner_writes(run: Module, cache: Path) -> N
         result = run()
     finally:
         os.umask(mask)
-    snapshot = Path(result["snapshot_path"])
+    snapshot = Path(result["path"])
     for path in [snapshot, *snapshot.parents[:3], *snapshot.iterdir()]:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o755 if path.is_dir() else 0o644), (path, oct(mode))
@@ -196,7 +193,7 @@ def test_everyone_reads_and_only_the_owner_writes(run: Module, cache: Path) -> N
 def test_a_file_written_to_is_fetched_again(
     run: Module, hub: Hub, verify: str, assert_whole: Callable[..., None]
 ) -> None:
-    blob = Path(run()["snapshot_path"], WANTED[2]).resolve()
+    blob = Path(run()["path"], WANTED[2]).resolve()
     content = bytearray(blob.read_bytes())
     content[1000] ^= 1
     blob.write_bytes(content)
@@ -212,7 +209,7 @@ def test_a_file_written_to_is_fetched_again(
 def test_verify_sha256_finds_what_size_and_time_do_not_show(
     run: Module, assert_whole: Callable[..., None]
 ) -> None:
-    blob = Path(run()["snapshot_path"], WANTED[2]).resolve()
+    blob = Path(run()["path"], WANTED[2]).resolve()
     before = blob.stat()
     content = bytearray(blob.read_bytes())
     content[1000] ^= 1
@@ -228,7 +225,7 @@ def test_verify_sha256_finds_what_size_and_time_do_not_show(
 def test_what_is_missing_is_brought_back(
     run: Module, hub: Hub, assert_whole: Callable[..., None]
 ) -> None:
-    snapshot = Path(run()["snapshot_path"])
+    snapshot = Path(run()["path"])
     (snapshot / WANTED[3]).resolve().unlink()
     (snapshot / "config.json").unlink()
     blob = (snapshot / WANTED[4]).resolve()

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import hf_cache
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import (
     Blob,
     CacheError,
@@ -298,7 +297,7 @@ def test_space_is_that_of_the_nearest_parent(
         asked.append(path)
         return type("Status", (), {"f_bavail": 3, "f_frsize": 4096})()
 
-    monkeypatch.setattr(hf_cache.os, "statvfs", statvfs)
+    monkeypatch.setattr("os.statvfs", statvfs)
     room = space(str(tmp_path / "not" / "yet"))
     assert asked == [str(tmp_path)]
     assert room.free == 12288

@@ -140,7 +140,7 @@ def append(tmp_path: Path, have: bytes, size: int, stream: Stream) -> tuple[int,
         asked.append(begin)
         return stream
 
-    client._stream = _stream  # type: ignore[method-assign]
+    client._stream = _stream  # type: ignore[assignment,method-assign]
     part = tmp_path / "part"
     part.write_bytes(have)
     with part.open("ab") as file:
@@ -173,7 +173,7 @@ def test_no_client_is_an_event_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> N
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    monkeypatch.setattr(hf_worker.importlib, "import_module", missing)
+    monkeypatch.setattr("importlib.import_module", missing)
     hello = {"id": 0, "op": "hello", "endpoint": "http://x", "token": None, "timeout": 1.0}
     events = io.BytesIO()
     hf_worker.serve(io.BytesIO(json.dumps({**hello, "threads": 1}).encode()), events)

@@ -89,4 +89,4 @@ def test_the_token_is_never_logged(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_examples_and_return_are_yaml() -> None:
     for task in yaml.safe_load(hf_model.EXAMPLES):
         assert "compute_plane.vllm.hf_model" in task
-    assert "snapshot_path" in yaml.safe_load(hf_model.RETURN)
+    assert "path" in yaml.safe_load(hf_model.RETURN)
