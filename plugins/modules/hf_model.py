@@ -220,6 +220,7 @@ seconds:
   sample: 184.2
 """
 
+import contextlib
 import json
 import os
 import time
@@ -297,7 +298,13 @@ class HfModel:
         """End what is still going on."""
         if self._hub is not None:
             self._hub.close()
-        self.progress.close()
+        with contextlib.suppress(OSError):
+            self.progress.close()
+
+    def tell(self, what: str, **fields: Any) -> None:
+        """Keep the progress file; where that is not possible, the work goes on unseen."""
+        with contextlib.suppress(OSError):
+            self.progress.update(what, **fields)
 
     # Present
 
@@ -424,7 +431,7 @@ class HfModel:
     def _ask(self, revision: str) -> str:
         """Let the Hub list a revision's files; returns its commit."""
         hub = self._connect()
-        self.progress.update("asking the Hub for " + self.repo_id)
+        self.tell("asking the Hub for " + self.repo_id)
         commit, files = hub.list(revision)
         bad = [f"{file.path!r} ({file.etag})" for file in files if not is_safe(file)]
         if bad or not COMMIT.match(commit):
@@ -473,7 +480,7 @@ class HfModel:
             else:
                 doubtful.append(file)
         threads = min(4, os.cpu_count() or 1)
-        right, bad = hash_files(self.cache, doubtful, self.progress.update, threads)
+        right, bad = hash_files(self.cache, doubtful, self.tell, threads)
         present.update(right)
         for file in wrong + bad:
             self.module.warn(
@@ -544,7 +551,7 @@ class HfModel:
                 self.params["max_workers"],
                 float(self.params["stall_timeout"]),
                 self.params["retries"],
-                self.progress.update,
+                self.tell,
             )
         return self._hub
 

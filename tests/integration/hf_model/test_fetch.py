@@ -238,6 +238,12 @@ def test_what_is_missing_is_brought_back(
     assert hub.sent() == SHARDS[1] + SHARDS[2]
 
 
+def test_progress_that_cannot_be_kept_does_not_end_the_work(
+    run: Module, assert_whole: Callable[..., None]
+) -> None:
+    assert_whole(run(progress="/proc/nowhere/progress.json"))
+
+
 def test_two_runs_at_once_fetch_once(
     run: Module, hub: Hub, assert_whole: Callable[..., None]
 ) -> None:
