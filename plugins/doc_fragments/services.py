@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the parameters of every module that starts a server."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options in plugins/module_utils/services.py."""
+
+    DOCUMENTATION = r"""
+options:
+  questions:
+    description: What is put to a model that was started, to prove it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The check's name.
+        type: str
+        required: true
+      messages:
+        description: The conversation, as the chat completions API takes it.
+        type: list
+        elements: dict
+        required: true
+      expect:
+        description: A regular expression (Python's) that the answer must match somewhere.
+        type: str
+        required: true
+      max_tokens:
+        description: The longest answer, in tokens.
+        type: int
+        default: 64
+      temperature:
+        description: The sampling temperature.
+        type: float
+        default: 0
+  start_timeout:
+    description: How long a server may take until it has computed a token, in seconds.
+    type: int
+    default: 600
+  answer_timeout:
+    description: The longest wait for one answer, in seconds.
+    type: int
+    default: 60
+  user:
+    description: The system user and group of the servers; made where they are missing.
+    type: str
+    default: vllm
+  etc_dir:
+    description: Where the configuration files are.
+    type: path
+    default: /etc/vllm
+  state_dir:
+    description: Where it is kept what was proved.
+    type: path
+    default: /var/lib/vllm
+  unit_dir:
+    description: Where units are.
+    type: path
+    default: /etc/systemd/system
+  releases_dir:
+    description: Where the releases' virtual environments are.
+    type: path
+    default: /opt/vllm/releases
+  progress:
+    description: The file in which progress is kept; set by the action plugin.
+    type: path
+"""

@@ -1,0 +1,458 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that touches the services of a host: files, systemd, the start and its proof."""
+
+from __future__ import annotations
+
+import glob
+import grp
+import json
+import os
+import shutil
+import tempfile
+import time
+from typing import Any, Callable, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+    Deployment,
+    Record,
+    read_record,
+    record_text,
+    releases_to_remove,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
+    Endpoint,
+    EndpointError,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
+    MANAGED,
+    has_crashed,
+    log_text,
+    needs_start,
+    parse_show,
+    running_fingerprint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import verify
+
+PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,NeedDaemonReload"
+DROP_IN = "10-compute-plane.conf"
+POLL = 0.5
+LAST_WORDS = 2.0
+"""Seconds that a server's last lines may take to reach the journal."""
+ONE_TOKEN_TIMEOUT = 30.0
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "questions": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "messages": {"type": "list", "elements": "dict", "required": True},
+            "expect": {"type": "str", "required": True},
+            "max_tokens": {"type": "int", "default": 64},
+            "temperature": {"type": "float", "default": 0},
+        },
+    },
+    "start_timeout": {"type": "int", "default": 600},
+    "answer_timeout": {"type": "int", "default": 60},
+    "user": {"type": "str", "default": "vllm"},
+    "etc_dir": {"type": "path", "default": "/etc/vllm"},
+    "state_dir": {"type": "path", "default": "/var/lib/vllm"},
+    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+    "releases_dir": {"type": "path", "default": "/opt/vllm/releases"},
+    "progress": {"type": "path"},
+}
+"""Parameters of every module that starts a server."""
+
+
+class StartFailed(Exception):
+    """A server did not become ready, or not true; the message says what was seen."""
+
+
+class File:
+    """One file that is wanted with a content, an owner and a mode, or wanted absent."""
+
+    def __init__(self, path: str, text: str | None, mode: int = 0o644, group: str = "root") -> None:
+        self.path = path
+        self.text = text
+        self.mode = mode
+        self.group = group
+        self.before = read(path)
+
+    def _gid(self) -> int:
+        return grp.getgrnam(self.group).gr_gid
+
+    def is_right(self) -> bool:
+        """Whether content, mode and owner are as wanted."""
+        if self.before != self.text:
+            return False
+        if self.text is None:
+            return True
+        status = os.stat(self.path)
+        try:
+            owned = (status.st_uid, status.st_gid) == (0, self._gid())
+        except KeyError:  # the group is yet to be made
+            return False
+        return owned and status.st_mode & 0o7777 == self.mode
+
+    def write(self) -> None:
+        """Put the content in place atomically, or remove the file."""
+        directory = os.path.dirname(self.path)
+        if self.text is None:
+            if not os.path.lexists(self.path):
+                return
+            os.unlink(self.path)
+            # Another file in the drop-in folder is the user's.
+            if directory.endswith(".service.d") and not os.listdir(directory):
+                os.rmdir(directory)
+            return
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=directory, prefix=".")
+        with os.fdopen(fd, "w", encoding="utf-8") as stream:
+            stream.write(self.text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chown(temporary, 0, self._gid())
+        os.chmod(temporary, self.mode)
+        os.replace(temporary, self.path)
+
+    def diff(self) -> dict[str, str]:
+        """Ansible's diff of this file."""
+        return {
+            "before_header": self.path,
+            "after_header": self.path,
+            "before": self.before or "",
+            "after": self.text or "",
+        }
+
+
+def read(path: str) -> str | None:
+    """The text of a file, or C(None) where there is none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+class Services:
+    """The services of this host, as one task sees them.
+
+    Args:
+        module: The module that runs, with :data:`ARGUMENTS` among its parameters.
+    """
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.progress = Progress(module.params["progress"])
+        self.results: dict[str, dict[str, Any]] = {}
+
+    # -- paths ----------------------------------------------------------------------------------
+
+    def config_path(self, name: str) -> str:
+        """Where an instance's C(--config) file is."""
+        return os.path.join(self.params["etc_dir"], f"{name}.yaml")
+
+    def drop_in_path(self, name: str) -> str:
+        """Where our part of an instance's unit is; other drop-ins there are the user's."""
+        return os.path.join(self.params["unit_dir"], f"vllm@{name}.service.d", DROP_IN)
+
+    def record_path(self, name: str) -> str:
+        """Where it is kept what was proved of an instance."""
+        return os.path.join(self.params["state_dir"], "proved", f"{name}.json")
+
+    def unit_file(self, text: str) -> File:
+        """The template unit."""
+        return File(os.path.join(self.params["unit_dir"], "vllm@.service"), text)
+
+    def user_file(self) -> File:
+        """The servers' system user, as systemd-sysusers reads it."""
+        return File(
+            "/etc/sysusers.d/compute_plane.vllm.conf",
+            MANAGED.format(unit="vllm@.service")
+            + f'u {self.params["user"]} - "vLLM inference server" /var/lib/vllm\n',
+        )
+
+    def files(self, wanted: Deployment) -> list[File]:
+        """The two files of an instance."""
+        config = self.config_path(wanted.name)
+        return [
+            File(config, wanted.config, mode=0o640, group=self.params["user"]),
+            File(self.drop_in_path(wanted.name), wanted.drop_in),
+        ]
+
+    def files_of_removed(self, name: str) -> list[File]:
+        """The files of an instance that is no longer wanted."""
+        paths = (self.config_path(name), self.drop_in_path(name), self.record_path(name))
+        return [File(path, None) for path in paths]
+
+    # -- programs -------------------------------------------------------------------------------
+
+    def systemctl(self, *arguments: str, check: bool = True) -> str:
+        """Run systemctl and return what it printed."""
+        status, output, errors = self.module.run_command(["systemctl", "--no-pager", *arguments])
+        if check and status != 0:
+            self.fail(f"systemctl {' '.join(arguments)} failed: {errors.strip() or output.strip()}")
+        return str(output)
+
+    def show(self, units: list[str]) -> dict[str, dict[str, str]]:
+        """The state of units by name."""
+        if not units:
+            return {}
+        output = self.systemctl("show", "--property", PROPERTIES, *units)
+        return {properties["Id"]: properties for properties in parse_show(output)}
+
+    def journal(self, since: float, lines: int, *selection: str) -> str:
+        """The last lines of the journal since a time, their text alone."""
+        command = ["journalctl", "--no-pager", "--quiet", "--output", "cat"]
+        _status, output, _errors = self.module.run_command(
+            [*command, "--since", f"@{since:.0f}", *selection]
+        )
+        # Not --lines: beside --since systemd 252 counts from the start.
+        return "\n".join(str(output).strip().splitlines()[-lines:])
+
+    def fail(self, message: str) -> NoReturn:
+        """End the task."""
+        self.progress.close()
+        self.module.fail_json(msg=message, instances=list(self.results.values()))
+        raise SystemExit(1)  # for the type checker: fail_json has ended the process
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def running(self, state: dict[str, str]) -> str | None:
+        """The fingerprint that a unit's running server was started with; C(None) without one."""
+        pid = int(state.get("MainPID") or 0)
+        if not pid:
+            return None
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as stream:
+                return running_fingerprint(stream.read())
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+
+    def start_reason(self, wanted: Deployment, state: dict[str, str]) -> str | None:
+        """Why an instance must be started; C(None) when it need not be."""
+        return needs_start(state.get("ActiveState", ""), self.running(state), wanted.fingerprint)
+
+    def is_enabled(self, name: str) -> bool:
+        """Whether an instance is started at boot."""
+        unit = f"vllm@{name}.service"
+        return os.path.islink(
+            os.path.join(self.params["unit_dir"], "multi-user.target.wants", unit)
+        )
+
+    def record(self, name: str) -> Record | None:
+        """What was proved of an instance."""
+        return read_record(read(self.record_path(name)))
+
+    # -- changes --------------------------------------------------------------------------------
+
+    def verify_units(self, deployments: list[Deployment]) -> None:
+        """Let systemd read the new units in a staging folder before anything is installed."""
+        with tempfile.TemporaryDirectory(prefix="vllm-units-") as staging:
+            paths = []
+            for wanted in deployments:
+                path = os.path.join(staging, wanted.unit_name)
+                paths.append(path)
+                os.mkdir(f"{path}.d")
+                for file, text in ((path, wanted.unit), (f"{path}.d/{DROP_IN}", wanted.drop_in)):
+                    with open(file, "w", encoding="utf-8") as stream:
+                        stream.write(text)
+            status, output, errors = self.module.run_command(
+                ["systemd-analyze", "--no-pager", "--man=no", "verify", *paths],
+                environ_update={"SYSTEMD_UNIT_PATH": f"{staging}:"},
+            )
+        if status != 0:
+            self.fail(f"systemd does not accept the unit: {errors.strip() or output.strip()}")
+
+    def ensure_user(self) -> None:
+        """Make the servers' system user where it is missing."""
+        file = self.user_file()
+        if not file.is_right():
+            file.write()
+        try:
+            grp.getgrnam(self.params["user"])
+        except KeyError:
+            status, output, errors = self.module.run_command(["systemd-sysusers", file.path])
+            if status != 0:
+                self.fail(f"systemd-sysusers failed: {errors.strip() or output.strip()}")
+
+    def remove(self, name: str) -> None:
+        """Stop an instance and remove what is ours of it."""
+        self.progress.update(f"stopping {name}")
+        self.systemctl("disable", "--now", f"vllm@{name}.service")
+        for file in self.files_of_removed(name):
+            file.write()
+
+    def write(self, files: list[File]) -> None:
+        """Write those files that are not right, and let systemd read them."""
+        for file in files:
+            if not file.is_right():
+                file.write()
+        self.systemctl("daemon-reload")
+
+    def wait_until_ready(self, wanted: Deployment) -> float:
+        """Wait until the server of this configuration has computed a token.
+
+        Returns:
+            The seconds it took.
+
+        Raises:
+            StartFailed: The server ended, or the time is over.
+        """
+        began, since = time.monotonic(), time.time() - 1
+        unit = wanted.unit_name
+        endpoint = Endpoint(wanted.url, timeout=ONE_TOKEN_TIMEOUT)
+        before = self.show([unit])[unit]
+        while True:
+            try:
+                endpoint.complete_one_token(wanted.served_model_name)
+                answered, error = True, "a server of another configuration answers"
+            except EndpointError as problem:
+                answered, error = False, str(problem)
+            state = self.show([unit])[unit]
+            elapsed = time.monotonic() - began
+            # The former server can still answer while it is being stopped.
+            if answered and self.running(state) == wanted.fingerprint:
+                return round(elapsed, 1)
+            if has_crashed(before, state):
+                time.sleep(LAST_WORDS)
+                raise StartFailed(
+                    f"{unit} ended by itself after {elapsed:.0f} s (systemd's result: "
+                    f"{state.get('Result')}). The end of its log:\n{self.log_tail(unit, since)}"
+                )
+            if elapsed > self.params["start_timeout"]:
+                raise StartFailed(
+                    f"{unit} computed no token within {elapsed:.0f} s ({error}). "
+                    f"The end of its log:\n{self.log_tail(unit, since)}"
+                )
+            said = self.journal(since, 1, "--identifier", f"vllm@{wanted.name}")
+            detail = log_text(said)[:100]
+            self.progress.update(f"starting {wanted.name}", elapsed=elapsed, detail=detail)
+            time.sleep(POLL)
+
+    def log_tail(self, unit: str, since: float) -> str:
+        """The last lines of a unit's journal, the server's and systemd's."""
+        return self.journal(since, 40, "--unit", unit)
+
+    def restart(self, wanted: Deployment) -> float:
+        """Start a server, or start it anew, and wait until it is ready.
+
+        Raises:
+            StartFailed: As :meth:`wait_until_ready`.
+        """
+        self.systemctl("reset-failed", wanted.unit_name, check=False)
+        self.systemctl("restart", "--no-block", wanted.unit_name)
+        return self.wait_until_ready(wanted)
+
+    def prove(self, wanted: Deployment) -> None:
+        """Verify a server that is ready.
+
+        Raises:
+            StartFailed: A check failed; all that failed are named.
+        """
+        checks = verify(
+            Endpoint(wanted.url, timeout=self.params["answer_timeout"]),
+            wanted.served_model_name,
+            wanted.release,
+            wanted.max_model_len,
+            self.params["questions"],
+        )
+        failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["passed"]]
+        if failed:
+            raise StartFailed(f"{wanted.unit_name} answers, but not truly: {'; '.join(failed)}")
+
+    def confirm(self, wanted: Deployment, is_proved: bool) -> None:
+        """See that a server which need not be started answers; prove it where that is still due."""
+        began = time.monotonic()
+        try:
+            Endpoint(wanted.url, timeout=ONE_TOKEN_TIMEOUT).complete_one_token(
+                wanted.served_model_name
+            )
+            seconds = round(time.monotonic() - began, 1)
+        except EndpointError:  # it is starting, or something is wrong
+            try:
+                seconds = self.wait_until_ready(wanted)
+            except StartFailed as failure:
+                self.fail(str(failure))
+        self.results[wanted.name]["ready_seconds"] = seconds
+        if is_proved:
+            return
+        former = self.record(wanted.name)
+        try:
+            self.prove(wanted)
+        except StartFailed as failure:
+            self.go_back(wanted, former, str(failure))
+        self.accept(wanted, former)
+
+    def accept(self, wanted: Deployment, former: Record | None) -> None:
+        """Keep what was proved, and start it at boot from now on."""
+        self.keep(former.proved(wanted) if former else Record(wanted))
+        if not self.is_enabled(wanted.name):
+            self.systemctl("enable", "--quiet", wanted.unit_name)
+
+    def change(self, wanted: Deployment) -> None:
+        """Start an instance with a configuration, prove it, and keep it; or go back, and fail."""
+        former = self.record(wanted.name)
+        try:
+            self.write([self.unit_file(wanted.unit), *self.files(wanted)])
+            self.results[wanted.name]["ready_seconds"] = self.restart(wanted)
+            self.prove(wanted)
+        except StartFailed as failure:
+            self.go_back(wanted, former, str(failure))
+        self.accept(wanted, former)
+
+    def go_back(self, wanted: Deployment, former: Record | None, failure: str) -> NoReturn:
+        """Leave what was proved last serving, and fail."""
+        self.progress.update(f"going back to the former {wanted.name}")
+        if former is not None and former.current.fingerprint == wanted.fingerprint:
+            self.fail(f"{failure}\nThis configuration was proved before; systemd goes on trying.")
+        self.systemctl("stop", wanted.unit_name)
+        if former is None:
+            self.fail(f"{failure}\n{wanted.unit_name} is stopped; nothing of it was proved before.")
+        proved = former.current
+        self.write([self.unit_file(proved.unit), *self.files(proved)])
+        try:
+            self.restart(proved)
+        except StartFailed as second:
+            self.fail(f"{failure}\nGoing back to the former configuration failed as well: {second}")
+        self.fail(
+            f"{failure}\nThe former configuration of {wanted.name} is serving again "
+            f"(vLLM {proved.release})."
+        )
+
+    def keep(self, record: Record) -> None:
+        """Write down what was proved."""
+        File(self.record_path(record.current.name), record_text(record), mode=0o600).write()
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove releases that nothing uses, but for the newest ones; returns their paths."""
+        used: set[str] = set()
+        for path in glob.glob(self.record_path("*")):
+            record = read_record(read(path))
+            if record is None:  # not ours to understand: nothing is removed
+                return []
+            used |= {d.venv for d in (record.current, record.previous) if d is not None}
+        proved = {}
+        for marker in glob.glob(os.path.join(self.params["releases_dir"], "*", ".proved.json")):
+            text = read(marker)
+            if text is not None:
+                proved[os.path.dirname(marker)] = str(json.loads(text).get("proved_at"))
+        removed = releases_to_remove(proved, used, keep)
+        for path in removed:
+            self.progress.update(f"removing {path}")
+            os.unlink(os.path.join(path, ".proved.json"))  # first: half of it is not usable
+            shutil.rmtree(path)
+        return removed
+
+
+def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
+    """Run a task over the services, with the right modes for what it writes."""
+    os.umask(0o022)
+    task(Services(module))
