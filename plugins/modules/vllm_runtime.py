@@ -14,8 +14,12 @@ description:
   - Installs exactly what a lock with hashes names into a virtual environment whose name holds
     the lock's hash, lets the environment's own Python import the stack and name its versions, and
     only then marks it proved. A proved environment is never changed.
-  - An interrupted run leaves an environment without the mark. It is not used, and the next run
-    builds it again; packages that had arrived are in the cache.
+  - A killed run leaves an environment without the mark. It is not used, and the next run builds it
+    again; packages that had arrived are in the cache. A run that fails removes what it began.
+  - Every run compares the environment's files with its manifest. Damaged packages are dropped from
+    the cache, which shares their files by hard links, and installed again; the environment itself
+    stays where it is, since it may be serving.
+  - An environment that somebody else made is only verified, see O(managed).
   - The small environment O(tools_path), which holds uv, is built first, from O(tools_lock).
   - The action plugin of the same name shows the progress.
 author: compute_plane.vllm contributors (@compute-plane)
@@ -36,9 +40,10 @@ options:
     type: path
     required: true
   lock:
-    description: The text of the release's lock, in the requirements format, with hashes.
+    description:
+      - The text of the release's lock, in the requirements format, with hashes. Required if
+        O(managed=true).
     type: str
-    required: true
   expect:
     description:
       - The versions that the environment's own Python must name, by C(vllm), C(torch), C(cuda)
@@ -53,6 +58,32 @@ options:
     description: The accelerator, recorded in the environment.
     type: str
     required: true
+  managed:
+    description:
+      - Whether this module makes the environment. With V(false) O(venv) is somebody's own, and its
+        Python is only asked whether its versions are those of O(expect). The answer is kept under
+        O(own_dir) and holds until a package of the environment changes.
+    type: bool
+    default: true
+  own_dir:
+    description: Where the proofs of environments that are not managed are kept.
+    type: path
+    default: /opt/vllm/own
+  verify:
+    description:
+      - V(quick) compares size and time of modification of every file with the manifest and reads
+        those that differ. It does not see a change that keeps both, such as a bad disk's.
+      - V(full) reads every file. An environment that is not managed is proved anew.
+    type: str
+    choices: [quick, full]
+    default: quick
+  environment:
+    description:
+      - Variables for uv and pip, such as a proxy, a mirror, a certificate authority, or the
+        credentials of an index (C(UV_INDEX_NAME_PASSWORD)). They reach the programs in no command
+        line, and what these print is freed from credentials.
+    type: dict
+    default: {}
   installed_bytes:
     description: About how many bytes the installed environment has, for the progress shown.
     type: int
@@ -84,8 +115,7 @@ options:
     description: The file in which progress is kept; set by the action plugin.
     type: path
 notes:
-  - Proxies, mirrors and certificates of the package index are read from the task's environment, in
-    uv's and pip's own variables, and from their configuration files on the host.
+  - Settings of the package index are also read from uv's and pip's configuration files on the host.
 """
 
 EXAMPLES = r"""
@@ -111,6 +141,11 @@ versions:
   type: dict
   returned: when the environment is proved
   sample: {vllm: 0.14.1, torch: 2.9.1+cu128, cuda: "12.8", triton: 3.5.1}
+damage:
+  description: The files that were not as the manifest says, before they were repaired.
+  type: str
+  returned: when a proved environment was damaged
+  sample: "altered: lib/python3.11/site-packages/vllm/envs.py"
 seconds:
   description: How long each step took, in seconds.
   type: dict
@@ -119,19 +154,24 @@ seconds:
 """
 
 import contextlib
+import ctypes
 import datetime
+import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils import venv_manifest
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import (
     PROVE_RELEASE,
@@ -141,10 +181,19 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     explain_failure,
     is_proved,
     lock_sha256,
+    locked_packages,
     only_from,
+    own_fingerprint,
     proved_record,
+    secrets_of,
     unexpected_versions,
+    without_secrets,
 )
+
+LOCK = "requirements.txt"
+"""The lock that a venv was built from, in the venv."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def read(path: str) -> str | None:
@@ -159,12 +208,16 @@ def read(path: str) -> str | None:
 def write_atomically(path: str, text: str) -> None:
     """Write a file so that it is there whole or not at all, also after a power failure."""
     fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
-    with os.fdopen(fd, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def bytes_written(pid: int) -> int:
@@ -185,10 +238,17 @@ class Builder:
         self.params = module.params
         self.progress = Progress(self.params["progress"])
         self.seconds: dict[str, float] = {}
-        tools_sha256 = lock_sha256(self.params["tools_lock"])
-        self.tools_sha256 = tools_sha256
-        self.tools_venv = f"{self.params['tools_path']}-{tools_sha256[:12]}"
-        self.sha256 = lock_sha256(self.params["lock"])
+        self.environment = {
+            name: str(value) for name, value in (self.params["environment"] or {}).items()
+        }
+        self.secrets = secrets_of(self.environment)
+        # Ansible would hide every value of a no_log parameter, also a "1", wherever it is found.
+        module.no_log_values = set(self.secrets)
+        self.tools_sha256 = lock_sha256(self.params["tools_lock"])
+        self.tools_venv = f"{self.params['tools_path']}-{self.tools_sha256[:12]}"
+        self.sha256 = lock_sha256(self.params["lock"] or "")
+        self.guard: IO[str] | None = None
+        self.unproved: str | None = None
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -198,12 +258,39 @@ class Builder:
         return (
             os.path.realpath(path) == os.path.realpath(self.tools_venv)
             and os.path.islink(path)
-            and is_proved(read(os.path.join(self.tools_venv, PROVED)), self.tools_sha256)
+            and self.record(self.tools_venv, self.tools_sha256) is not None
+            and not self.damage(self.tools_venv)[0]
         )
 
-    def marker(self) -> str | None:
-        """The release environment's mark, or C(None)."""
-        return read(os.path.join(self.params["venv"], PROVED))
+    def record(self, venv: str, sha256: str) -> dict[str, Any] | None:
+        """What was recorded when an environment was proved, or C(None) if it is not."""
+        marker = read(os.path.join(venv, PROVED))
+        if marker is None or not is_proved(marker, sha256):
+            return None
+        record: dict[str, Any] = json.loads(marker)
+        return record
+
+    def damage(
+        self, venv: str
+    ) -> tuple[venv_manifest.Damage, dict[str, venv_manifest.Entry], list[str]]:
+        """Compare a proved environment with its manifest.
+
+        Returns:
+            The damage, the manifest, and the files that only have another time.
+        """
+        found = venv_manifest.scan(venv)
+        text = read(os.path.join(venv, venv_manifest.MANIFEST)) or ""
+        record = json.loads(read(os.path.join(venv, PROVED)) or "{}")
+        full = self.params["verify"] == "full"
+        if hashlib.sha256(text.encode()).hexdigest() == record.get("manifest_sha256"):
+            entries = venv_manifest.parse(text)
+            damage, touched = venv_manifest.compare(venv, entries, found, full)
+            return damage, entries, touched
+        # Without its manifest a venv is judged by its packages' own records, every file of it.
+        entries = venv_manifest.make(venv, found)
+        damage, _ = venv_manifest.compare(venv, entries, found, full=True)
+        missing = sorted([*damage.missing, venv_manifest.MANIFEST])
+        return damage._replace(missing=missing), entries, []
 
     def check_bundle(self) -> None:
         """End the task where the bundle is not on the host."""
@@ -217,21 +304,35 @@ class Builder:
     # -- steps --------------------------------------------------------------------------------
 
     def fail(self, message: str) -> NoReturn:
-        """End the task: what serves now is as it was."""
-        self.progress.close()
-        self.module.fail_json(msg=message, venv=self.params["venv"])
+        """End the task: what serves now is as it was, what was begun is removed."""
+        if self.unproved is not None:
+            shutil.rmtree(self.unproved, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.progress.close()
+        self.module.fail_json(msg=without_secrets(message, self.secrets), venv=self.params["venv"])
         raise SystemExit(1)  # for the type checker: fail_json has ended the process
 
     def call(self, argv: list[str], step: str, environment: dict[str, str], total: int = 0) -> str:
         """Run a program to its end, keeping the progress file up to date; returns its output."""
         started = time.monotonic()
+        parent = os.getpid()
+        prctl = ctypes.CDLL(None).prctl
+
+        def die_with_parent() -> None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before
+                os._exit(1)
+
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            # Its input is the lock file, which is empty. What it starts in turn (ensurepip)
+            # inherits that, and with it the lock: after a kill, the next run waits for the last.
             process = subprocess.Popen(
                 argv,
                 stdout=out,
                 stderr=err,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **environment},
+                stdin=self.guard,
+                env={**os.environ, **self.environment, **environment},
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - there is one thread
             )
             while process.poll() is None:
                 done = bytes_written(process.pid)
@@ -250,17 +351,15 @@ class Builder:
                 self.fail(explain_failure(step, err.read() + out.read()))
             return out.read()
 
-    def prove(self, venv: str, script: str, step: str) -> dict[str, str | None]:
+    def prove(
+        self, venv: str, script: str, step: str, pycache: str | None = None
+    ) -> dict[str, str | None]:
         """Let an environment's own Python import what it holds and name the versions."""
+        # Bytecode is kept apart from the installed files.
+        prefix = pycache or os.path.join(venv, ".pycache")
+        python = os.path.join(venv, "bin", "python")
         output = self.call(
-            [
-                os.path.join(venv, "bin", "python"),
-                "-I",
-                "-X",
-                "pycache_prefix=" + pycache(venv),
-                "-c",
-                script,
-            ],
+            [python, "-I", "-X", f"pycache_prefix={prefix}", "-c", script],
             step,
             {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
         )
@@ -268,29 +367,49 @@ class Builder:
         versions: dict[str, str | None] = json.loads(output.strip().splitlines()[-1])
         return versions
 
+    def mark(
+        self,
+        venv: str,
+        sha256: str,
+        versions: dict[str, str | None],
+        entries: dict[str, venv_manifest.Entry],
+        **more: Any,
+    ) -> None:
+        """Write an environment's manifest, then its mark."""
+        text = venv_manifest.render(entries)
+        write_atomically(os.path.join(venv, venv_manifest.MANIFEST), text)
+        record = proved_record(
+            sha256,
+            self.params["python"],
+            versions,
+            now(),
+            manifest_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            **more,
+        )
+        write_atomically(os.path.join(venv, PROVED), record)
+
     def build_tools(self) -> None:
         """Make the tools' environment with pip, and turn the link to it in one step."""
         started = time.monotonic()
         venv, link = self.tools_venv, self.params["tools_path"]
-        if not is_proved(read(os.path.join(venv, PROVED)), self.tools_sha256):
+        if self.record(venv, self.tools_sha256) is None or self.damage(venv)[0]:
             shutil.rmtree(venv, ignore_errors=True)
+            self.unproved = venv
             self.call([self.params["python"], "-m", "venv", venv], "making the tools' venv", {})
-            with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
-                lock.write(self.params["tools_lock"])
-                lock.flush()
-                pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "--quiet", "--no-input"]
-                exactly = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
-                exactly += only_from(self.params["bundle"])
-                self.call(
-                    [*pip, "install", *exactly, "--requirement", lock.name],
-                    "installing the tools",
-                    {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-                )
-            versions = self.prove(venv, PROVE_TOOLS, "proving the tools")
-            write_atomically(
-                os.path.join(venv, PROVED),
-                proved_record(self.tools_sha256, self.params["python"], versions, now()),
+            lock = os.path.join(venv, LOCK)
+            write_atomically(lock, self.params["tools_lock"])
+            pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "--quiet", "--no-input"]
+            exactly = ["--require-hashes", "--only-binary", ":all:", "--no-deps"]
+            exactly += only_from(self.params["bundle"])
+            self.call(
+                [*pip, "install", *exactly, "--requirement", lock],
+                "installing the tools",
+                {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
             )
+            versions = self.prove(venv, PROVE_TOOLS, "proving the tools")
+            entries = venv_manifest.make(venv, venv_manifest.scan(venv))
+            self.mark(venv, self.tools_sha256, versions, entries)
+            self.unproved = None
         temporary = f"{link}.new"
         if os.path.lexists(temporary):
             os.unlink(temporary)
@@ -298,62 +417,130 @@ class Builder:
         os.replace(temporary, link)
         self.seconds["tools"] = round(time.monotonic() - started, 1)
 
+    def uv(self, arguments: list[str], step: str, total: int = 0) -> None:
+        """Run uv on the release's environment."""
+        self.call(
+            [os.path.join(self.params["tools_path"], "bin", "uv"), *arguments],
+            step,
+            {
+                "UV_CACHE_DIR": self.params["cache_dir"],
+                "UV_PYTHON_DOWNLOADS": "never",
+                "UV_NO_PROGRESS": "1",
+                "VIRTUAL_ENV": self.params["venv"],
+            },
+            total,
+        )
+
+    def make_skeleton(self) -> None:
+        """Make the environment without packages, or make again what is missing of one."""
+        python = self.params["python"]
+        self.uv(
+            ["venv", "--quiet", "--allow-existing", "--python", python, self.params["venv"]],
+            "making the venv",
+        )
+        write_atomically(os.path.join(self.params["venv"], LOCK), self.params["lock"])
+
+    def install(self, again: list[str], step: str, total: int = 0) -> None:
+        """Install what the lock names and is not there, and some packages again."""
+        # What a killed uv was unpacking; nobody else uses this cache while the lock is held.
+        for left_over in glob.glob(os.path.join(glob.escape(self.params["cache_dir"]), ".tmp*")):
+            shutil.rmtree(left_over, ignore_errors=True)
+        for package in again:
+            # The cache's files are the venv's own, by hard links, and as damaged.
+            self.uv(["cache", "clean", "--quiet", package], "dropping damaged packages")
+        anew = [
+            f"--re{what}-package={package}" for package in again for what in ("install", "fresh")
+        ]
+        arguments = ["--quiet", "--require-hashes", "--no-deps", "--no-build", *anew]
+        arguments += only_from(self.params["bundle"])
+        requirements = os.path.join(self.params["venv"], LOCK)
+        self.uv(["pip", "install", *arguments, "--requirement", requirements], step, total)
+
     def build_release(self) -> None:
         """Make the release's environment with uv, prove it, and mark it."""
-        venv, uv = self.params["venv"], os.path.join(self.params["tools_path"], "bin", "uv")
-        environment = {
-            "UV_CACHE_DIR": self.params["cache_dir"],
-            "UV_PYTHON_DOWNLOADS": "never",
-            "UV_NO_PROGRESS": "1",
-            "VIRTUAL_ENV": venv,
-        }
+        venv = self.params["venv"]
         started = time.monotonic()
         shutil.rmtree(venv, ignore_errors=True)
         os.makedirs(os.path.dirname(venv), mode=0o755, exist_ok=True)
-        self.call(
-            [uv, "venv", "--quiet", "--python", self.params["python"], venv],
-            "making the venv",
-            environment,
-        )
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
-            lock.write(self.params["lock"])
-            lock.flush()
-            self.call(
-                [
-                    uv,
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--require-hashes",
-                    "--no-deps",
-                    "--no-build",
-                    *only_from(self.params["bundle"]),
-                    "--requirement",
-                    lock.name,
-                ],
-                "downloading and unpacking packages",
-                environment,
-                self.params["installed_bytes"],
-            )
+        self.unproved = venv
+        self.make_skeleton()
+        self.install([], "downloading and unpacking packages", self.params["installed_bytes"])
         self.write_alias()
         self.seconds["install"] = round(time.monotonic() - started, 1)
         started = time.monotonic()
-        versions = self.prove(venv, PROVE_RELEASE, "proving the venv by its own Python")
+        versions = self.prove_release()
+        found = venv_manifest.scan(venv)
+        entries = venv_manifest.make(venv, found)
+        damage, _ = venv_manifest.compare(venv, entries, found)
+        if damage:
+            # The cache had been damaged before, by way of an environment that is gone since.
+            versions, entries = self.repair(damage, entries)
+        self.mark_release(versions, entries)
+        self.unproved = None
+        self.seconds["prove"] = round(time.monotonic() - started, 1)
+
+    def prove_release(self, pycache: str | None = None) -> dict[str, str | None]:
+        """Let the release's environment name its versions; ends the task if they are others."""
+        venv = self.params["venv"]
+        versions = self.prove(venv, PROVE_RELEASE, "proving the venv by its own Python", pycache)
         wrong = unexpected_versions(self.params["expect"], versions)
         if wrong:
             self.fail(f"the venv {venv} is not what the release data says: {'; '.join(wrong)}")
-        write_atomically(
-            os.path.join(venv, PROVED),
-            proved_record(
-                self.sha256,
-                self.params["python"],
-                versions,
-                now(),
-                release=self.params["release"],
-                accelerator=self.params["accelerator"],
-            ),
+        return versions
+
+    def mark_release(
+        self, versions: dict[str, str | None], entries: dict[str, venv_manifest.Entry]
+    ) -> None:
+        """Mark the release's environment as proved."""
+        self.mark(
+            self.params["venv"],
+            self.sha256,
+            versions,
+            entries,
+            release=self.params["release"],
+            accelerator=self.params["accelerator"],
         )
-        self.seconds["prove"] = round(time.monotonic() - started, 1)
+
+    def repair(
+        self, damage: venv_manifest.Damage, entries: dict[str, venv_manifest.Entry]
+    ) -> tuple[dict[str, str | None], dict[str, venv_manifest.Entry]]:
+        """Install the damaged packages of the release's environment again, and prove it.
+
+        Returns:
+            The versions, and the manifest of what is there now.
+        """
+        venv = self.params["venv"]
+        locked = locked_packages(self.params["lock"])
+        bad = [path for path in (*damage.missing, *damage.altered) if path in entries]
+        again = [name for name in venv_manifest.packages_of(entries, bad) if name in locked]
+        for path in (*damage.altered, *damage.added):
+            # uv cannot work with a damaged RECORD, and does with none.
+            entry = entries.get(path)
+            if entry is None or entry.package not in locked or path.endswith("/RECORD"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(venv, path))
+        if any(entries[path].package not in locked for path in bad):
+            self.make_skeleton()
+            self.write_alias()
+        if again:
+            self.install(again, f"installing damaged packages again ({', '.join(again)})")
+        versions = self.prove_release()
+        found = venv_manifest.scan(venv)
+        # Packages that were left alone were compared before; of the others each file is read.
+        fresh = {
+            path: status
+            for path, status in found.items()
+            if path not in entries or entries[path][:2] != status
+        }
+        still, _ = venv_manifest.compare(venv, entries, fresh, full=True)
+        missing = sorted(path for path in entries if path not in found)
+        still = still._replace(missing=missing)
+        if still:
+            self.fail(
+                f"the venv {venv} is damaged and could not be repaired ({still.text()}); "
+                "stop what serves from it, remove it and run again"
+            )
+        return versions, {path: entries[path]._replace(mtime_ns=found[path][1]) for path in found}
 
     def write_alias(self) -> None:
         """Let the environment's vLLM be found under the wanted other name, too."""
@@ -361,52 +548,147 @@ class Builder:
         if alias is None:
             return
         (packages,) = glob.glob(
-            os.path.join(self.params["venv"], "lib", "python3*", "site-packages")
+            os.path.join(glob.escape(self.params["venv"]), "lib", "python3*", "site-packages")
         )
         for path, text in alias_dist_info(alias["name"], str(alias["version"])).items():
             os.makedirs(os.path.dirname(os.path.join(packages, path)), exist_ok=True)
             write_atomically(os.path.join(packages, path), text)
 
+    # -- somebody's own environment -----------------------------------------------------------
+
+    def own_record(self) -> str:
+        """Where the proof of the environment is kept, outside of it."""
+        name = hashlib.sha256(self.params["venv"].encode()).hexdigest()[:12]
+        return os.path.join(self.params["own_dir"], f"{name}.json")
+
+    def own_versions(self) -> dict[str, Any] | None:
+        """The versions of an environment that is not managed, if it is as when it was proved."""
+        try:
+            record = json.loads(read(self.own_record()) or "{}")
+        except ValueError:  # cut off half way
+            return None
+        if record.get("fingerprint") != own_fingerprint(self.params["venv"]):
+            return None
+        versions: dict[str, Any] = record["versions"]
+        return versions
+
+    def check_own(self) -> None:
+        """End the task where there is no environment, or the service's user cannot reach it."""
+        venv = self.params["venv"]
+        if not os.access(os.path.join(venv, "bin", "python"), os.X_OK):
+            self.fail(
+                f"vllm_runtime_venv: there is no virtual environment in {venv} (bin/python is "
+                "missing); give the path of one that holds vLLM, or leave the variable out"
+            )
+        path = os.path.realpath(venv)
+        while path != "/":
+            mode = os.stat(path).st_mode
+            if not mode & 0o001:
+                self.fail(
+                    f"vllm_runtime_venv: the service's user cannot enter {path} (mode "
+                    f"{mode & 0o7777:04o}); chmod o+x it, or keep the venv elsewhere"
+                )
+            path = os.path.dirname(path)
+
+    def prove_own(self) -> None:
+        """Prove an environment that is not managed, and keep the answer."""
+        started = time.monotonic()
+        record = self.own_record()
+        os.makedirs(self.params["own_dir"], mode=0o755, exist_ok=True)
+        versions = self.prove_release(record[: -len(".json")] + ".pycache")
+        # After the first import, which may write.
+        content = {
+            "venv": self.params["venv"],
+            "versions": versions,
+            "proved_at": now(),
+            "fingerprint": own_fingerprint(self.params["venv"]),
+        }
+        write_atomically(record, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        self.seconds["prove"] = round(time.monotonic() - started, 1)
+
     # -- the task -----------------------------------------------------------------------------
 
     def run(self) -> None:
+        """Decide, build what is missing, and report; any failure is one line."""
+        try:
+            self.decide()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = f" ({error.filename})" if error.filename else ""
+                self.fail(f"the disk is full{where}; free space and run again")
+            self.fail(f"{error}; run again when that is mended")
+
+    def decide(self) -> None:
         """Decide, build what is missing, and report."""
-        venv = self.params["venv"]
-        tools = not self.tools_are_current()
-        release = not is_proved(self.marker(), self.sha256)
-        changed = tools or release
-        result: dict[str, Any] = {"changed": changed, "venv": venv}
-        if changed:
-            names = ([self.tools_venv] if tools else []) + ([venv] if release else [])
-            result["diff"] = {"before": "", "after": "".join(f"proved venv {n}\n" for n in names)}
+        venv, managed = self.params["venv"], self.params["managed"]
+        again = not managed and self.params["verify"] == "full"
+        todo = [] if self.tools_are_current() else [f"proved venv {self.tools_venv}"]
+        result: dict[str, Any] = {"venv": venv}
+        touched: list[str] = []
+        if not managed:
+            self.check_own()
+            if self.own_versions() is None:
+                todo.append(f"venv {venv}, verified")
+        elif self.record(venv, self.sha256) is None:
+            todo.append(f"proved venv {venv}")
+        else:
+            damage, _, touched = self.damage(venv)
+            if damage:
+                result["damage"] = damage.text()
+                todo.append(f"proved venv {venv}, repaired")
+        if todo:
+            result["diff"] = {"before": "", "after": "".join(f"{line}\n" for line in todo)}
             self.check_bundle()
-        if changed and not self.module.check_mode:
+        if (todo or touched or again) and not self.module.check_mode:
             os.makedirs(os.path.dirname(self.params["tools_path"]), mode=0o755, exist_ok=True)
             # Two plays at once on one host: the second waits, then finds the work done.
-            with open(
-                os.path.join(os.path.dirname(self.params["tools_path"]), ".lock"), "w"
-            ) as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not self.tools_are_current():
-                    self.build_tools()
-                if not is_proved(self.marker(), self.sha256):
-                    self.build_release()
+            path = os.path.join(os.path.dirname(self.params["tools_path"]), ".lock")
+            with open(path, "a+", encoding="utf-8") as self.guard:
+                fcntl.flock(self.guard, fcntl.LOCK_EX)
+                self.carry_out()
+        if "damage" in result:
+            verb = "would be" if self.module.check_mode else "was"
+            result["msg"] = f"the venv {venv} was damaged and {verb} repaired: {result['damage']}"
+            self.module.warn(result["msg"])
+        if self.seconds:
             result["seconds"] = self.seconds
-        marker = self.marker()
-        if marker is not None and is_proved(marker, self.sha256):
-            result["versions"] = json.loads(marker)["versions"]
+        versions = self.own_versions() if not managed else None
+        if managed:
+            versions = (self.record(venv, self.sha256) or {}).get("versions")
+        if versions is not None:
+            result["versions"] = versions
         self.progress.close()
-        self.module.exit_json(**result)
+        self.module.exit_json(changed=bool(todo), **result)
+
+    def carry_out(self) -> None:
+        """Do what is to be done, as it is found now that nobody else does."""
+        venv = self.params["venv"]
+        if not self.tools_are_current():
+            self.build_tools()
+        if not self.params["managed"]:
+            if self.own_versions() is None or self.params["verify"] == "full":
+                self.prove_own()
+            return
+        record = self.record(venv, self.sha256)
+        if record is None:
+            self.build_release()
+            return
+        damage, entries, touched = self.damage(venv)
+        if damage:
+            started = time.monotonic()
+            self.mark_release(*self.repair(damage, entries))
+            self.seconds["repair"] = round(time.monotonic() - started, 1)
+        elif touched:
+            # Read once, not in every run from now on.
+            for path in touched:
+                status = os.lstat(os.path.join(venv, path))
+                entries[path] = entries[path]._replace(mtime_ns=status.st_mtime_ns)
+            self.mark_release(record["versions"], entries)
 
 
 def now() -> str:
     """The time, in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def pycache(venv: str) -> str:
-    """Where the bytecode of a venv's modules is kept, apart from the installed files."""
-    return os.path.join(venv, ".pycache")
 
 
 def main() -> None:
@@ -416,10 +698,14 @@ def main() -> None:
         argument_spec={
             "venv": {"type": "path", "required": True},
             "python": {"type": "path", "required": True},
-            "lock": {"type": "str", "required": True},
+            "lock": {"type": "str"},
             "expect": {"type": "dict", "required": True},
             "release": {"type": "str", "required": True},
             "accelerator": {"type": "str", "required": True},
+            "managed": {"type": "bool", "default": True},
+            "own_dir": {"type": "path", "default": "/opt/vllm/own"},
+            "verify": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
+            "environment": {"type": "dict", "default": {}, "no_log": True},
             "installed_bytes": {"type": "int", "default": 0},
             "metadata_alias": {"type": "dict"},
             "tools_lock": {"type": "str", "required": True},
@@ -428,6 +714,7 @@ def main() -> None:
             "bundle": {"type": "path"},
             "progress": {"type": "path"},
         },
+        required_if=[("managed", True, ["lock"])],
         supports_check_mode=True,
     )
     Builder(module).run()

@@ -115,3 +115,50 @@ def test_the_alias_is_an_installed_distribution(tmp_path: Path) -> None:
 )
 def test_a_bundle_is_the_only_source(bundle: str | None, arguments: list[str]) -> None:
     assert runtime.only_from(bundle) == arguments
+
+
+def test_names_in_a_lock() -> None:
+    lock = "# made by\na-b==1 --hash=sha256:00\nuv==2 ; sys_platform == 'linux' \\\n    --hash=x\n"
+    assert runtime.locked_packages(lock) == {"a-b", "uv"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "secrets"),
+    [
+        ({"UV_NO_CACHE": "1", "UV_DEFAULT_INDEX": "https://index.example/simple"}, []),
+        ({"UV_INDEX_MIRROR_USERNAME": "ann", "UV_INDEX_MIRROR_PASSWORD": "pw"}, ["ann", "pw"]),
+        ({"HTTPS_PROXY": "http://ann:p%40ss@proxy.example:3128"}, ["p%40ss", "p@ss"]),
+        ({"PIP_INDEX_URL": "https://token@index.example/simple"}, ["token"]),
+        (
+            {"UV_INDEX": "a=https://u:one@a.example/ b=https://u:three@b.example/"},
+            ["three", "one"],
+        ),
+        ({"UV_INDEX_URL": "https://:@index.example/"}, []),
+    ],
+)
+def test_what_nobody_may_read(environment: dict[str, str], secrets: list[str]) -> None:
+    assert runtime.secrets_of(environment) == secrets
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET https://ann:pw@a.example/x failed", "GET https://***@a.example/x failed"),
+        ("https://p@ss:w@rd@a.example", "https://***@a.example"),
+        ("https://a.example/u@1: hunter2 was refused", "https://a.example/u@1: *** was refused"),
+    ],
+)
+def test_messages_hold_no_credentials(text: str, shown: str) -> None:
+    assert runtime.without_secrets(text, ["hunter2"]) == shown
+
+
+def test_the_fingerprint_of_a_venv_of_ones_own(tmp_path: Path) -> None:
+    record = tmp_path / "lib/python3.12/site-packages/vllm-1.dist-info/RECORD"
+    record.parent.mkdir(parents=True)
+    record.write_text("a")
+    before = runtime.own_fingerprint(str(tmp_path))
+    assert runtime.own_fingerprint(str(tmp_path)) == before
+    record.write_text("ab")
+    changed = runtime.own_fingerprint(str(tmp_path))
+    (record.parents[1] / "torch-2.dist-info").mkdir()
+    assert len({before, changed, runtime.own_fingerprint(str(tmp_path))}) == 3
