@@ -57,6 +57,8 @@ class Client:
         # Only the tools' Python has it; the module imports this file for its text.
         self.hub: Any = importlib.import_module("huggingface_hub")
         self.utils: Any = importlib.import_module("huggingface_hub.utils")
+        if self.version.startswith("0."):  # its sessions are not httpx's
+            raise ImportError(f"huggingface_hub {self.version} is too old, 1.0 is the first to do")
         self.endpoint = endpoint
         self.token: Any = token or False
         self.timeout = timeout

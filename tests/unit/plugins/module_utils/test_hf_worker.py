@@ -113,6 +113,13 @@ def test_a_range_from_elsewhere_is_refused() -> None:
         _announced({"content-range": "bytes 5-9/10"}, 6)
 
 
+def test_a_client_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = type("huggingface_hub", (), {"__version__": "0.36.2"})
+    monkeypatch.setattr("importlib.import_module", lambda _name: old)
+    with pytest.raises(ImportError, match=r"huggingface_hub 0\.36\.2 is too old"):
+        Client("http://x", None, 1.0)
+
+
 class Stream:
     """A response as httpx streams it."""
 
