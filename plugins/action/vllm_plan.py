@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "etc_dir": {"type": "raw", "default": "/etc/vllm"},
     "state_dir": {"type": "raw", "default": "/var/lib/vllm"},
     "python": {"type": "raw"},
+    "runtime_venv": {"type": "raw"},
     "offline": {"type": "bool", "default": False},
     "releases_dir": {"type": "path"},
     "fail_on_problems": {"type": "bool", "default": True},
@@ -68,11 +69,14 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
     """
     paths = {wanted.opt_dir, wanted.etc_dir, wanted.state_dir}
     models = {model_path(instance, wanted) for instance in wanted.instances}
+    pythons = [wanted.python] if wanted.python is not None else []
+    if wanted.runtime_venv is not None:
+        pythons.append(f"{wanted.runtime_venv}/bin/python")
     return {
         "paths": sorted(paths),
         "packages": os_packages(data),
         "models": sorted(model for model in models if model is not None),
-        "python": [wanted.python] if wanted.python is not None else [],
+        "python": pythons,
         "opt_dir": wanted.opt_dir,
         "etc_dir": wanted.etc_dir,
     }

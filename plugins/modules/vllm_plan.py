@@ -59,6 +59,11 @@ options:
   python:
     description: The only interpreter that may be used for the release's venv.
     type: raw
+  runtime_venv:
+    description:
+      - A virtual environment on the host that somebody made and that serves as it is. It needs no
+        lock and is never changed.
+    type: raw
   offline:
     description:
       - Whether the host installs from a bundle and has no way out, so that packages of the

@@ -110,7 +110,8 @@ def plan_runtime(
 ) -> dict[str, Any] | None:
     """Choose the interpreter and the lock, and name the venv.
 
-    The interpreter is the one wanted, else the first of: in /usr/bin before
+    In a venv that somebody made it is that venv's own, and no lock is needed. Elsewhere the
+    interpreter is the one wanted, else the first of: in /usr/bin before
     elsewhere (the distribution keeps it patched), headers there before not,
     newest version.
 
@@ -121,26 +122,30 @@ def plan_runtime(
     if not section:
         return None
     locks = {str(version): str(name) for version, name in fact.mapping(section, "locks").items()}
-    supported = [version for version in map(str, _python(data)) if version in locks]
+    own = wanted.runtime_venv
+    only = f"{own}/bin/python" if own is not None else wanted.python
+    supported = [version for version in map(str, _python(data)) if own or version in locks]
     usable = []
     for row in fact.rows(facts, "pythons"):
         path, version = fact.text(row, "path"), fact.text(row, "version")
         minor = ".".join(version.split(".")[:2]) if version else ""
-        if path and minor in supported and (wanted.python is None or path == wanted.python):
+        if path and minor in supported and (only is None or path == only):
             rank = (
                 not path.startswith("/usr/bin/"),
                 not fact.text(row, "headers"),
                 tuple(-part for part in fact.version_tuple(version)),
                 path,
             )
-            usable.append((rank, path, minor))
+            # A Python that needs no package of the distribution for headers and ensurepip.
+            complete = own is not None and bool(fact.text(row, "headers") and row.get("venv"))
+            usable.append((rank, path, minor, complete))
     if not usable:
         _no_python(wanted, facts, data, supported, findings)
         return None
-    _, path, minor = min(usable)
-    lock = locks[minor]
+    _, path, minor, complete = min(usable)
+    lock = locks.get(minor, "")
     sha256 = data.locks.get(lock)
-    if sha256 is None:
+    if sha256 is None and own is None:
         findings.problem(
             "release-data",
             "vllm_release",
@@ -148,8 +153,7 @@ def plan_runtime(
             f"make it with: make lock RELEASE={wanted.release}",
         )
         return None
-    venv = f"{wanted.opt_dir}/releases/{wanted.release}-{accelerator}-{sha256[:12]}"
-    packages = _family_packages(facts, section, minor, findings)
+    packages = _family_packages(facts, section, minor, findings, python=not complete)
     known = fact.mapping(facts, "packages")
     missing = [name for name in packages if not known.get(name)]
     if missing and wanted.offline:
@@ -169,19 +173,36 @@ def plan_runtime(
             "host",
             f"the runtime role installs {quoted(missing)}",
         )
+    shared = {
+        "python": path,
+        "python_version": minor,
+        "os_packages": packages,
+        "os_packages_missing": missing,
+        "expect": dict(fact.mapping(section, "expect")),
+    }
+    if own is not None or sha256 is None:
+        return {
+            **shared,
+            "managed": False,
+            "lock": None,
+            "lock_sha256": None,
+            "venv": own,
+            "download_bytes": 0,
+            "installed_bytes": 0,
+            "metadata_alias": None,
+            "proved": False,
+        }
+    venv = f"{wanted.opt_dir}/releases/{wanted.release}-{accelerator}-{sha256[:12]}"
     proved = any(
         row.get("path") == venv and row.get("proved") is True
         for row in fact.rows(facts, "deployed", "releases")
     )
     return {
-        "python": path,
-        "python_version": minor,
+        **shared,
+        "managed": True,
         "lock": f"{wanted.release}/{lock}",
         "lock_sha256": sha256,
         "venv": venv,
-        "os_packages": packages,
-        "os_packages_missing": missing,
-        "expect": dict(fact.mapping(section, "expect")),
         "download_bytes": fact.integer(section, "download_bytes") or 0,
         "installed_bytes": fact.integer(section, "installed_bytes") or 0,
         "metadata_alias": dict(fact.mapping(section, "metadata_alias")) or None,
@@ -205,9 +226,21 @@ def os_packages(data: ReleaseData) -> list[str]:
 
 
 def _family_packages(
-    facts: Mapping[str, Any], section: Mapping[str, Any], minor: str, findings: Findings
+    facts: Mapping[str, Any],
+    section: Mapping[str, Any],
+    minor: str,
+    findings: Findings,
+    python: bool,
 ) -> list[str]:
-    """Return the packages of the host's family; `{python}` stands for the minor version."""
+    """Return the packages of the host's family; `{python}` stands for the minor version.
+
+    Args:
+        facts: What the probe found.
+        section: The release's data of the accelerator.
+        minor: Version of the interpreter, "3.11".
+        findings: Receives a note where the family is not known.
+        python: Whether packages of the interpreter itself are among them.
+    """
     family = fact.text(facts, "host", "os_family") or "other"
     by_family = fact.mapping(section, "os_packages")
     if by_family and family not in by_family:
@@ -217,7 +250,11 @@ def _family_packages(
             f"the release names no packages for the family {family}; "
             "it needs a C compiler and the headers of Python",
         )
-    return [name.replace("{python}", minor) for name in fact.words(by_family, family)]
+    return [
+        name.replace("{python}", minor)
+        for name in fact.words(by_family, family)
+        if python or "{python}" not in name
+    ]
 
 
 def _no_python(
@@ -236,6 +273,15 @@ def _no_python(
     remedies = fact.mapping(data.rules, "host", "python_remedy")
     command = remedies.get(family)
     best = supported[-1] if supported else ""
+    if wanted.runtime_venv is not None:
+        findings.problem(
+            "python-not-found",
+            "vllm_runtime_venv",
+            f"{wanted.runtime_venv}/bin/python is not an interpreter that vLLM {wanted.release} "
+            f"supports ({quoted(supported)}); found {quoted(found)}",
+            "name a virtual environment that holds this release, or leave the variable out",
+        )
+        return
     if wanted.python is not None:
         message = (
             f"{wanted.python} is not an interpreter that vLLM {wanted.release} is locked for "

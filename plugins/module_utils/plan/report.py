@@ -171,7 +171,9 @@ def _done(plan: Mapping[str, Any]) -> list[str]:
     runtime = plan["runtime"]
     rows.append(("Release", f"vLLM {plan['release'] or '?'} on {plan['accelerator']}"))
     if runtime is not None:
-        if runtime["proved"]:
+        if not runtime["managed"]:
+            size = ", not ours: verified, never changed"
+        elif runtime["proved"]:
             size = ", already there and proved"
         else:
             size = "".join(

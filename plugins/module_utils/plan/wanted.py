@@ -118,6 +118,7 @@ class Wanted:
         etc_dir: Where the instances' configuration lives.
         state_dir: Where models and caches live.
         python: An interpreter that must be used, or None.
+        runtime_venv: A venv that somebody made and that is used as it is, or None.
         offline: Whether the host installs from a bundle, without a way out.
     """
 
@@ -128,6 +129,7 @@ class Wanted:
     etc_dir: str = "/etc/vllm"
     state_dir: str = "/var/lib/vllm"
     python: str | None = None
+    runtime_venv: str | None = None
     offline: bool = False
     instances: list[Instance] = field(default_factory=list)
 
@@ -311,7 +313,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
 
     Args:
         raw: The keys `release`, `accelerator`, `instances`, `nvcc`, `opt_dir`,
-            `etc_dir`, `state_dir`, `python` and `offline`; absent or None means default.
+            `etc_dir`, `state_dir`, `python`, `runtime_venv` and `offline`; absent or
+            None means default.
         findings: Receives every problem of the inventory's form and values.
 
     Returns:
@@ -346,7 +349,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
             f"{shown(value)} is not one of {quoted(choices)}",
             f"{hint}choose one of {quoted(choices)}",
         )
-    for key in ("opt_dir", "etc_dir", "state_dir", "python"):
+    for key in ("opt_dir", "etc_dir", "state_dir", "python", "runtime_venv"):
         value = raw.get(key)
         if value is None:
             continue
