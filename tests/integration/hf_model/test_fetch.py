@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hub import Hub, Store
 from hub.testing import client_environment, write_model
 
-from .conftest import BALLAST, MODEL, SHARDS
+from .conftest import BALLAST, MODEL, SHARDS, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hub import Hub
     from hub.testing import Module
 
 INDEX = "model.safetensors.index.json"
@@ -156,6 +156,12 @@ def test_the_layout_is_the_ecosystems(
         check=True,
     )
     assert f"model/{MODEL}" in listed.stdout
+    subprocess.run(
+        [str(venv / "bin/hf"), "cache", "verify", MODEL],
+        env=client_environment(hub.url, tmp_path, HF_HUB_CACHE=str(cache)),
+        check=True,
+        capture_output=True,
+    )
 
 
 def test_what_the_client_downloaded_is_adopted_and_verified(
@@ -236,6 +242,17 @@ def test_what_is_missing_is_brought_back(
     assert_whole(result)
     assert result["files_fetched"] == [WANTED[3], WANTED[4]]
     assert hub.sent() == SHARDS[1] + SHARDS[2]
+
+
+def test_a_mirror_that_serves_large_files_itself(
+    run: Module, model: Path, assert_whole: Callable[..., None]
+) -> None:
+    store = Store()
+    store.tokens.add(TOKEN)
+    store.add(MODEL, model, private=True).readers.add(TOKEN)
+    with Hub(store, cdn_address=None) as mirror:
+        assert_whole(run(endpoint=mirror.url + "/", token=TOKEN))
+        assert {r.token for r in mirror.log} == {"known"}
 
 
 def test_progress_that_cannot_be_kept_does_not_end_the_work(
