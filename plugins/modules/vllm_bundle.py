@@ -1,0 +1,793 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a directory from which a host without a way out installs, or check one."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_bundle
+short_description: Make a bundle for hosts without a way out, or check one
+version_added: 0.1.0
+description:
+  - Makes one directory with every wheel that a release's locks and the tools' lock name, the locks,
+    models, and a manifest with the SHA-256 of every file; or checks such a directory.
+  - The wheels may be for another Python than the one that fetches them.
+  - What is there and right is not fetched again, so a run that was interrupted is simply repeated.
+    The manifest is written last and in one step; a directory without it is not a bundle.
+  - The action plugin of the same name shows the progress.
+author: compute_plane.vllm contributors (@compute-plane)
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be fetched; asks no package index.
+  diff_mode:
+    support: full
+    description: Lists the bundle's files before and after.
+requirements:
+  - pip and the Python library packaging, which ansible-core brings; for O(state=present)
+options:
+  path:
+    description: The bundle's directory. It must be new, empty, or a bundle.
+    type: path
+    required: true
+  state:
+    description:
+      - V(present) makes the bundle.
+      - V(verified) changes nothing and checks that O(path) is whole and the one that is needed.
+    type: str
+    choices: [present, verified]
+    default: present
+  release:
+    description: The vLLM version, recorded in the manifest. Required with O(state=present).
+    type: str
+  accelerator:
+    description: The accelerator, recorded in the manifest. Required with O(state=present).
+    type: str
+  platform:
+    description:
+      - What the wheels must run on, such as V(x86_64-manylinux_2_28). Required with
+        O(state=present).
+    type: str
+  locks:
+    description:
+      - The release's locks, each with C(name) (its file name), C(python) (the minor version that it
+        is for) and C(text). Required with O(state=present).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: The file name.
+        type: str
+        required: true
+      python:
+        description: The minor version, such as V(3.11).
+        type: str
+        required: true
+      text:
+        description: The lock in the requirements format, with hashes.
+        type: str
+        required: true
+  tools_lock:
+    description: The text of the lock of the tools' environment. Required with O(state=present).
+    type: str
+  models:
+    description:
+      - Directories of models, each put below C(models/) under its own name; by hard links where the
+        file system is the same.
+    type: list
+    elements: path
+    default: []
+  python:
+    description:
+      - A Python on the controller that has pip. By default the one that the module runs in.
+    type: path
+  workers:
+    description: How many wheels are fetched side by side.
+    type: int
+    default: 4
+  lock:
+    description: The lock that is needed, as the plan names it. For O(state=verified).
+    type: str
+  lock_sha256:
+    description: The hash of that lock. Required with O(state=verified).
+    type: str
+  tools_lock_sha256:
+    description: The hash of the tools' lock. Required with O(state=verified).
+    type: str
+  fail_on_problem:
+    description:
+      - Whether a bundle that cannot be used fails the task. With V(false) it is only returned as
+        RV(problem). For O(state=verified).
+    type: bool
+    default: true
+  progress:
+    description: The file in which progress is kept; set by the action plugin.
+    type: path
+notes:
+  - Mirrors, proxies, certificates and credentials of the package index are read from the task's
+    environment, in pip's own variables, and from pip's configuration.
+"""
+
+EXAMPLES = r"""
+- name: Make a bundle on the controller
+  compute_plane.vllm.vllm_bundle:
+    path: /srv/bundle-0.14.1-cuda
+    release: "0.14.1"
+    accelerator: cuda
+    platform: x86_64-manylinux_2_31
+    locks:
+      - name: cuda-py311.txt
+        python: "3.11"
+        text: "{{ lookup('ansible.builtin.file', 'releases/0.14.1/cuda-py311.txt', rstrip=false) }}"
+    tools_lock: "{{ lookup('ansible.builtin.file', 'requirements/tools.txt', rstrip=false) }}"
+  delegate_to: localhost
+
+- name: Is the bundle on the host whole, and the right one?
+  compute_plane.vllm.vllm_bundle:
+    path: /srv/bundle
+    state: verified
+    lock: "{{ plan.runtime.lock }}"
+    lock_sha256: "{{ plan.runtime.lock_sha256 }}"
+    tools_lock_sha256: "{{ tools_lock | hash('sha256') }}"
+"""
+
+RETURN = r"""
+path:
+  description: The bundle.
+  type: str
+  returned: always
+  sample: /srv/bundle
+bytes:
+  description: Size of all of the bundle's files; in check mode of those that are there.
+  type: int
+  returned: success
+  sample: 4408210554
+files:
+  description: How many files the bundle has; in check mode those that are there.
+  type: int
+  returned: success
+  sample: 175
+fetched:
+  description: The packages that were fetched, or in check mode would be.
+  type: list
+  elements: str
+  returned: when O(state=present)
+  sample: [torch==2.9.1]
+problem:
+  description: Why the bundle cannot be used, and what to do; null where it can.
+  type: str
+  returned: when O(state=verified)
+  sample: null
+seconds:
+  description: How long the module took.
+  type: float
+  returned: success
+  sample: 241.5
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.bundle import (
+    INCOMING,
+    MANIFEST,
+    TOOLS_LOCK,
+    File,
+    Requirement,
+    damage,
+    explain_pip,
+    manifest,
+    marker_environment,
+    other_bundle,
+    parse_lock,
+    pinned,
+    pip_download,
+    platform_tags,
+    read_manifest,
+    strange,
+    wheel_name,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
+
+# Only what makes a bundle needs it, on the controller, where ansible-core brings it.
+PACKAGING_ERROR: str | None = None
+try:
+    from packaging.markers import Marker
+    from packaging.tags import compatible_tags, cpython_tags
+    from packaging.utils import parse_wheel_filename
+except ImportError:
+    PACKAGING_ERROR = traceback.format_exc()
+
+BLOCK = 1 << 22
+
+
+class Failed(Exception):
+    """The run ends with this text."""
+
+
+class Lock(NamedTuple):
+    """A lock that goes into the bundle."""
+
+    name: str
+    python: str | None
+    """The minor version that it is for; C(None) for the tools' lock, which is for all of them."""
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its text."""
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+
+
+class Wheel(NamedTuple):
+    """A wheel that is in the bundle."""
+
+    filename: str
+    name: str
+    version: str
+    sha256: str
+
+
+def sha256_of(path: str) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Every file below a directory, relative to it, in order; links to files count as files."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def bytes_below(folder: str) -> int:
+    """How many bytes lie in a directory at this moment."""
+    total = 0
+    for parent, _folders, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # moved in between
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
+
+
+def remove(path: str) -> None:
+    """Remove a file or a whole directory."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+@functools.cache
+def supported_tags(python: str, platform: str) -> frozenset[Any]:
+    """The tags of the wheels that a Python can install on a platform."""
+    platforms = platform_tags(platform)
+    major, minor = (int(part) for part in python.split("."))
+    tags = set(cpython_tags((major, minor), platforms=platforms))
+    return frozenset(tags | set(compatible_tags((major, minor), f"cp{major}{minor}", platforms)))
+
+
+def put(path: str, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power failure."""
+    fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=INCOMING)
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(content)
+    settle(temporary, path)
+
+
+def settle(temporary: str, path: str) -> None:
+    """Give a finished file its name."""
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+class Bundle:
+    """One run of the module.
+
+    Args:
+        module: Ansible's side.
+    """
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+        self.path: str = self.params["path"].rstrip("/") or "/"
+        self.wheels = os.path.join(self.path, "wheels")
+        self.progress = Progress(self.params["progress"])
+        self.hashes: dict[str, tuple[tuple[int, int, int], str]] = {}
+
+    def at(self, path: str) -> str:
+        """A file of the bundle."""
+        return os.path.join(self.path, path)
+
+    def sha256(self, paths: Iterable[str], what: str) -> dict[str, str]:
+        """Hash files of the bundle, two at a time, each once a run; what is gone is left out."""
+        found: dict[str, str] = {}
+        todo: dict[str, tuple[int, int, int]] = {}
+        for path in paths:
+            try:
+                status = os.stat(self.at(path))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            key = (status.st_ino, status.st_size, status.st_mtime_ns)
+            known = self.hashes.get(path)
+            if known is not None and known[0] == key:
+                found[path] = known[1]
+            else:
+                todo[path] = key
+        total, done = sum(key[1] for key in todo.values()), 0
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            running = {pool.submit(sha256_of, self.at(path)): path for path in todo}
+            for future in concurrent.futures.as_completed(running):
+                path = running[future]
+                found[path] = future.result()
+                self.hashes[path] = (todo[path], found[path])
+                done += todo[path][1]
+                self.progress.update(what, bytes_done=done, bytes_total=total)
+        return found
+
+    # Checking
+
+    def problem(self) -> tuple[str | None, list[File]]:
+        """Why the bundle cannot be used, with what to do, and the files it is to have."""
+        try:
+            with open(self.at(MANIFEST), encoding="utf-8") as stream:
+                text = stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            problem = (
+                f"{self.path} is not a whole bundle: it has no {MANIFEST}, which is written last; "
+                "bring the whole directory that playbooks/bundle.yml made to the host"
+            )
+            return problem, []
+        except (OSError, UnicodeDecodeError) as error:
+            return f"{self.at(MANIFEST)} cannot be read ({error}); copy the bundle again", []
+        try:
+            content, files = read_manifest(text)
+        except ValueError as error:
+            return f"{self.at(MANIFEST)} {error}; copy the bundle again", []
+        other = other_bundle(
+            content,
+            self.params["lock"] or "another lock",
+            self.params["lock_sha256"],
+            self.params["tools_lock_sha256"],
+        )
+        if other is not None:
+            problem = (
+                f"{self.path} is another bundle: {other}; make one with playbooks/bundle.yml of "
+                "this collection and bring it to the host"
+            )
+            return problem, files
+        wrong = self.wrong_files(files)
+        if wrong:
+            problem = (
+                f"{self.path} is damaged: {damage(wrong, len(files))}; copy them again from where "
+                "the bundle was made"
+            )
+            return problem, files
+        return None, files
+
+    def wrong_files(self, files: list[File]) -> list[str]:
+        """The files that are not as the manifest says, each with what is wrong."""
+        wrong, whole = [], []
+        for file in files:
+            try:
+                size = os.stat(self.at(file.path)).st_size
+            except (FileNotFoundError, NotADirectoryError):
+                wrong.append(f"{file.path} is missing")
+                continue
+            if size != file.bytes:
+                wrong.append(f"{file.path} has {size} bytes instead of {file.bytes}")
+            else:
+                whole.append(file)
+        if not wrong:
+            try:
+                hashes = self.sha256((file.path for file in whole), "checking the bundle")
+            except OSError as error:  # a stick that cannot be read any more
+                return [f"{os.path.relpath(error.filename or self.path, self.path)}: {error}"]
+            wrong = [
+                f"{file.path} holds other bytes"
+                for file in whole
+                if hashes.get(file.path) != file.sha256
+            ]
+        return wrong
+
+    # Making
+
+    def check_arguments(self) -> list[Lock]:
+        """All that is wrong with what was asked for, at once.
+
+        Raises:
+            Failed: Something is.
+        """
+        problems = []
+        locks = [Lock(**lock) for lock in self.params["locks"]]
+        locks.append(Lock(TOOLS_LOCK, None, self.params["tools_lock"]))
+        for lock in locks:
+            try:
+                if not parse_lock(lock.text):
+                    problems.append(f"locks: {lock.name} names no package")
+            except ValueError as error:
+                problems.append(f"locks: {lock.name}: {error}")
+            if os.path.basename(lock.name) != lock.name or not lock.name.endswith(".txt"):
+                problems.append(f"locks: {lock.name!r} is not a file name that ends with .txt")
+        try:
+            platform_tags(self.params["platform"])
+        except ValueError as error:
+            problems.append(f"platform: {error}")
+        if self.params["workers"] < 1:
+            problems.append(f"workers: {self.params['workers']} is less than 1")
+        if os.path.isdir(self.path):
+            others = strange(os.listdir(self.path))
+            if others:
+                problems.append(
+                    f"path: {self.path} holds {', '.join(others[:3])}, which is not of a bundle; "
+                    "name a new or an empty directory"
+                )
+        elif os.path.lexists(self.path):
+            problems.append(f"path: {self.path} is not a directory")
+        names: dict[str, str] = {}
+        for model in self.params["models"]:
+            name = os.path.basename(model.rstrip("/"))
+            if not os.path.isfile(os.path.join(model, "config.json")):
+                problems.append(f"models: {model} is not a directory with a config.json")
+            if name in names:
+                problems.append(f"models: {model} and {names[name]} have the same name")
+            names[name] = model
+        if problems:
+            raise Failed("; ".join(problems))
+        return locks
+
+    def wanted(self, locks: list[Lock], python: str) -> list[Requirement]:
+        """The packages that a Python needs, of its own lock and of the tools'."""
+        environment = marker_environment(python, self.params["platform"])
+        return [
+            requirement
+            for lock in locks
+            if lock.python in (None, python)
+            for requirement in parse_lock(lock.text)
+            if requirement.marker is None or Marker(requirement.marker).evaluate(environment)
+        ]
+
+    def present_wheels(self) -> list[Wheel]:
+        """The wheels that are there, hashed."""
+        names = sorted(os.listdir(self.wheels)) if os.path.isdir(self.wheels) else []
+        known = {name: wheel_name(name) for name in names}
+        paths = {f"wheels/{name}": name for name, parts in known.items() if parts is not None}
+        hashes = self.sha256(paths, "checking the wheels that are there")
+        return [
+            Wheel(paths[path], *parts, hashes[path])
+            for path, name in paths.items()
+            if (parts := known[name]) is not None and path in hashes
+        ]
+
+    def fits(self, filename: str, python: str) -> bool:
+        """Whether a wheel can be installed by a Python on the wanted platform."""
+        tags = supported_tags(python, self.params["platform"])
+        return not tags.isdisjoint(parse_wheel_filename(filename)[3])
+
+    def missing(
+        self, locks: list[Lock], wheels: list[Wheel]
+    ) -> tuple[list[tuple[str, Requirement]], set[str]]:
+        """Compare what is wanted with the wheels that are there.
+
+        Returns:
+            What has to be fetched, with the Python that it is for; and the names of the wheels that
+            are wanted and there.
+        """
+        by_hash: dict[str, list[Wheel]] = {}
+        for wheel in wheels:
+            by_hash.setdefault(wheel.sha256, []).append(wheel)
+        todo, kept = [], set()
+        for python in [lock.python for lock in locks if lock.python is not None]:
+            for requirement in self.wanted(locks, python):
+                right = [
+                    wheel.filename
+                    for sha256 in requirement.hashes
+                    for wheel in by_hash.get(sha256, ())
+                    if wheel.name == requirement.name and self.fits(wheel.filename, python)
+                ]
+                kept.update(right)
+                if not right:
+                    todo.append((python, requirement))
+        return todo, kept
+
+    def fetch(self, todo: list[tuple[str, Requirement]]) -> None:
+        """Fetch wheels, several side by side; each gets its place when it is whole.
+
+        Raises:
+            Failed: One could not be fetched; those that came are kept.
+        """
+        with tempfile.TemporaryDirectory(dir=self.path, prefix=INCOMING) as incoming:
+            failures = []
+            began, done = time.monotonic(), 0
+            with concurrent.futures.ThreadPoolExecutor(self.params["workers"]) as pool:
+                running = {pool.submit(self.fetch_one, incoming, *one) for one in todo}
+                while running:
+                    ended, running = concurrent.futures.wait(running, timeout=0.5)
+                    for future in ended:
+                        done += 1
+                        try:
+                            future.result()
+                        except Failed as error:
+                            failures.append(str(error))
+                            for other in running:
+                                other.cancel()
+                    running = {future for future in running if not future.cancelled()}
+                    self.progress.update(
+                        "downloading wheels",
+                        files_done=done,
+                        files_total=len(todo),
+                        elapsed=time.monotonic() - began,
+                        detail=f"{bytes_below(self.path) / 1e9:.1f} GB in the bundle",
+                    )
+        if failures:
+            raise Failed("; ".join(sorted(failures)))
+
+    def fetch_one(self, incoming: str, python: str, requirement: Requirement) -> None:
+        """Fetch one wheel with pip, which compares its hash, and put it into its place."""
+        what = f"{requirement.name}=={requirement.version}"
+        pip = [self.params["python"] or sys.executable, "-m", "pip"]
+        with tempfile.TemporaryDirectory(dir=incoming) as folder:
+            asked = os.path.join(folder, "requirements.txt")
+            with open(asked, "w", encoding="utf-8") as stream:
+                stream.write(pinned(requirement))
+            arrived, unpacked = os.path.join(folder, "arrived"), os.path.join(folder, "tmp")
+            os.mkdir(unpacked)
+            command = pip_download(pip, python, self.params["platform"])
+            process = subprocess.run(
+                [*command, "--dest", arrived, "--requirement", asked],
+                env={**os.environ, "TMPDIR": unpacked},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            if process.returncode != 0:
+                raise Failed(explain_pip(what, process.stdout))
+            for name in os.listdir(arrived):
+                if sha256_of(os.path.join(arrived, name)) not in requirement.hashes:
+                    raise Failed(f"{what}: pip left {name}, which the lock does not name")
+                settle(os.path.join(arrived, name), os.path.join(self.wheels, name))
+
+    def model_files(self) -> dict[str, str]:
+        """Where each file of the models comes from, by its place in the bundle."""
+        found = {}
+        for model in self.params["models"]:
+            name = os.path.basename(model.rstrip("/"))
+            for path in files_below(model):
+                found[f"models/{name}/{path}"] = os.path.realpath(os.path.join(model, path))
+        return found
+
+    def other_models(self, sources: dict[str, str]) -> list[str]:
+        """The files of models that are not there as they are where they come from."""
+        other = []
+        for path, source in sources.items():
+            here = self.at(path)
+            if os.path.isfile(here) and os.path.samefile(here, source):
+                continue
+            if (
+                not os.path.isfile(here)
+                or os.path.getsize(here) != os.path.getsize(source)
+                or self.sha256([path], "comparing models")[path] != sha256_of(source)
+            ):
+                other.append(path)
+        return other
+
+    def bring_models(self, paths: list[str], sources: dict[str, str]) -> None:
+        """Link or copy files of models into the bundle."""
+        for number, path in enumerate(paths):
+            self.progress.update("models", files_done=number, files_total=len(paths), detail=path)
+            here = self.at(path)
+            os.makedirs(os.path.dirname(here), mode=0o755, exist_ok=True)
+            temporary = os.path.join(os.path.dirname(here), INCOMING + os.path.basename(here))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            try:
+                os.link(sources[path], temporary)
+                os.replace(temporary, here)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(sources[path], temporary)
+                settle(temporary, here)
+
+    def listing(self) -> list[str]:
+        """Every file that is in the bundle's directories."""
+        return [
+            f"{folder}/{path}"
+            for folder in ("locks", "models", "wheels")
+            if os.path.isdir(self.at(folder))
+            for path in files_below(self.at(folder))
+        ]
+
+    def former(self) -> tuple[str, set[str]]:
+        """The manifest that is there, and the files it names; nothing where there is none."""
+        try:
+            with open(self.at(MANIFEST), encoding="utf-8") as stream:
+                text = stream.read()
+            return text, {file.path for file in read_manifest(text)[1]}
+        except (OSError, ValueError):
+            return "", set()
+
+    def surplus(self, wanted: set[str], former: set[str]) -> list[str]:
+        """Files to remove: wheels that no lock names, and what only the former manifest names."""
+        return [
+            path
+            for path in self.listing()
+            if path not in wanted and (path.startswith("wheels/") or path in former)
+        ]
+
+    def present(self) -> dict[str, Any]:
+        """Make the bundle.
+
+        Raises:
+            Failed: It cannot be made.
+        """
+        locks = self.check_arguments()
+        if self.module.check_mode:
+            return self.make(locks)
+        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        # A second run at the same time waits, then finds the work done.
+        with open(self.at(".lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.makedirs(self.wheels, mode=0o755, exist_ok=True)
+            for name in os.listdir(self.path):  # what a run that was killed left
+                if name.startswith(INCOMING):
+                    remove(self.at(name))
+            return self.make(locks)
+
+    def make(self, locks: list[Lock]) -> dict[str, Any]:
+        """Compare, fetch what is missing, and write the manifest; in check mode only compare."""
+        check = self.module.check_mode
+        before, (old, former) = self.listing(), self.former()
+        todo, kept = self.missing(locks, self.present_wheels())
+        fetched = sorted({f"{one.name}=={one.version}" for _python, one in todo})
+        if not check:
+            # A wheel that serves several Pythons is fetched for the first of them.
+            while todo:
+                python = todo[0][0]
+                self.fetch([one for one in todo if one[0] == python])
+                left, kept = self.missing(locks, self.present_wheels())
+                if any(one[0] == python for one in left):
+                    raise Failed(f"wheels: {pinned(left[0][1]).split()[0]} came and does not fit")
+                todo = left
+        sources = self.model_files()
+        models = self.other_models(sources)
+        texts = {f"locks/{lock.name}": lock.text.encode("utf-8") for lock in locks}
+        if not check:
+            self.bring_models(models, sources)
+            os.makedirs(self.at("locks"), mode=0o755, exist_ok=True)
+            for path, content in texts.items():
+                if self.read(path) != content:
+                    put(self.at(path), content)
+        wanted = {*texts, *sources, *(f"wheels/{name}" for name in kept)}
+        hashes = self.sha256(sorted(wanted), "hashing")
+        files = [File(p, os.path.getsize(self.at(p)), sha256) for p, sha256 in hashes.items()]
+        new = manifest(
+            self.params["release"],
+            self.params["accelerator"],
+            self.params["platform"],
+            {lock.name: (lock.python, lock.sha256) for lock in locks},
+            files,
+        )
+        text = json.dumps(new, indent=1) + "\n"
+        surplus = self.surplus(wanted, former)
+        changed = bool(fetched or models or surplus or text != old)
+        if not check:
+            if text != old:
+                put(self.at(MANIFEST), text.encode("utf-8"))
+            for path in surplus:
+                os.unlink(self.at(path))
+        after = sorted(wanted) + [f"wheels/{name} (to be fetched)" for name in fetched if check]
+        return {
+            "changed": changed,
+            "fetched": fetched,
+            "files": len(files),
+            "bytes": sum(file.bytes for file in files),
+            "diff": {
+                "before_header": self.path,
+                "after_header": self.path,
+                "before": "".join(f"{path}\n" for path in before),
+                "after": "".join(f"{path}\n" for path in after),
+            },
+        }
+
+    def read(self, path: str) -> bytes | None:
+        """A file of the bundle, or C(None)."""
+        try:
+            with open(self.at(path), "rb") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def verified(self) -> dict[str, Any]:
+        """Check the bundle.
+
+        Raises:
+            Failed: It cannot be used, and that is to fail the task.
+        """
+        problem, files = self.problem()
+        if problem is not None and self.params["fail_on_problem"]:
+            raise Failed(problem)
+        return {
+            "changed": False,
+            "problem": problem,
+            "files": len(files),
+            "bytes": sum(file.bytes for file in files),
+        }
+
+
+def main() -> None:
+    """Run the module."""
+    os.umask(0o022)  # what is made here is read by others
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "verified"], "default": "present"},
+            "release": {"type": "str"},
+            "accelerator": {"type": "str"},
+            "platform": {"type": "str"},
+            "locks": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "python": {"type": "str", "required": True},
+                    "text": {"type": "str", "required": True},
+                },
+            },
+            "tools_lock": {"type": "str"},
+            "models": {"type": "list", "elements": "path", "default": []},
+            "python": {"type": "path"},
+            "workers": {"type": "int", "default": 4},
+            "lock": {"type": "str"},
+            "lock_sha256": {"type": "str"},
+            "tools_lock_sha256": {"type": "str"},
+            "fail_on_problem": {"type": "bool", "default": True},
+            "progress": {"type": "path"},
+        },
+        required_if=[
+            ("state", "present", ["release", "accelerator", "platform", "locks", "tools_lock"]),
+            ("state", "verified", ["lock_sha256", "tools_lock_sha256"]),
+        ],
+        supports_check_mode=True,
+    )
+    bundle = Bundle(module)
+    began = time.monotonic()
+    if module.params["state"] == "present" and PACKAGING_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("packaging"), exception=PACKAGING_ERROR)
+    try:
+        result = bundle.present() if module.params["state"] == "present" else bundle.verified()
+    except (Failed, OSError) as error:
+        bundle.progress.close()
+        module.fail_json(msg=str(error), path=bundle.path)
+    bundle.progress.close()
+    result["seconds"] = round(time.monotonic() - began, 1)
+    module.exit_json(path=bundle.path, **result)
+
+
+if __name__ == "__main__":
+    main()
