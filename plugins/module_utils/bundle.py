@@ -61,6 +61,17 @@ def strange(names: Iterable[str]) -> list[str]:
     return sorted(n for n in names if n not in _ENTRIES and not n.startswith(INCOMING))
 
 
+def model_name(path: str) -> str:
+    """The name of a model's directory in the bundle.
+
+    A snapshot in Hugging Face's cache, which is named by its commit, gets the repository's name
+    (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
+    """
+    path = path.rstrip("/")
+    match = re.search(r"/models--(?:[^/]+--)?([^/]+)/snapshots/[0-9a-f]{40}$", path)
+    return match[1] if match else path.rpartition("/")[2]
+
+
 def canonical(name: str) -> str:
     """A package's name as indexes compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

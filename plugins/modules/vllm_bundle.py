@@ -75,7 +75,7 @@ options:
   models:
     description:
       - Directories of models, each put below C(models/) under its own name; by hard links where the
-        file system is the same.
+        file system is the same. A snapshot in Hugging Face's cache gets its repository's name.
     type: list
     elements: path
     default: []
@@ -195,6 +195,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.bundle import (
     explain_pip,
     manifest,
     marker_environment,
+    model_name,
     other_bundle,
     parse_lock,
     pinned,
@@ -451,7 +452,7 @@ class Bundle:
             problems.append(f"path: {self.path} is not a directory")
         names: dict[str, str] = {}
         for model in self.params["models"]:
-            name = os.path.basename(model.rstrip("/"))
+            name = model_name(model)
             if not os.path.isfile(os.path.join(model, "config.json")):
                 problems.append(f"models: {model} is not a directory with a config.json")
             if name in names:
@@ -578,7 +579,7 @@ class Bundle:
         """Where each file of the models comes from, by its place in the bundle."""
         found = {}
         for model in self.params["models"]:
-            name = os.path.basename(model.rstrip("/"))
+            name = model_name(model)
             for path in files_below(model):
                 found[f"models/{name}/{path}"] = os.path.realpath(os.path.join(model, path))
         return found

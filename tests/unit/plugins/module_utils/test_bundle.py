@@ -20,6 +20,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.bundle import (
     explain_pip,
     manifest,
     marker_environment,
+    model_name,
     other_bundle,
     parse_lock,
     pinned,
@@ -101,6 +102,19 @@ def test_names_are_compared_as_indexes_do(name: str, same: str) -> None:
 )
 def test_a_wheels_name(filename: str, parts: tuple[str, str] | None) -> None:
     assert wheel_name(filename) == parts
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/srv/models/Qwen2.5-7B-Instruct/", "Qwen2.5-7B-Instruct"),
+        (f"/h/hub/models--Qwen--Qwen2.5-7B-Instruct/snapshots/{'0a' * 20}", "Qwen2.5-7B-Instruct"),
+        (f"/h/hub/models--gpt2/snapshots/{'0a' * 20}/", "gpt2"),
+        ("/h/hub/models--org--name/snapshots/main", "main"),
+    ],
+)
+def test_a_models_name_in_the_bundle(path: str, name: str) -> None:
+    assert model_name(path) == name
 
 
 def test_platform_tags_have_the_old_names_where_pep_600_puts_them() -> None:

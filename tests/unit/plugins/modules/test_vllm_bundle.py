@@ -270,6 +270,21 @@ def test_models_are_linked_followed_and_removed(site: Site, tmp_path: Path) -> N
     assert mine.exists()
 
 
+def test_a_snapshot_of_the_hubs_cache_is_put_there_without_its_links(
+    site: Site, tmp_path: Path
+) -> None:
+    blobs = model(tmp_path / "blobs")
+    snapshot = tmp_path / "models--org--name" / "snapshots" / ("0a" * 20)
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).symlink_to(blobs / name)
+    site.run(models=[str(snapshot)])
+    copied = site.path / "models" / "name" / "model.safetensors"
+    assert not copied.is_symlink()
+    assert copied.read_text() == "weights"
+    assert site.run(models=[str(snapshot)])["changed"] is False
+
+
 def test_a_whole_bundle_is_verified(site: Site) -> None:
     site.run()
     result = site.verify()
