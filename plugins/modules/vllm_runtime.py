@@ -317,6 +317,8 @@ class Builder:
         started = time.monotonic()
         parent = os.getpid()
         prctl = ctypes.CDLL(None).prctl
+        # PYTHONPATH would show pip packages that the venv itself lacks.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
         def die_with_parent() -> None:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -331,7 +333,7 @@ class Builder:
                 stdout=out,
                 stderr=err,
                 stdin=self.guard,
-                env={**os.environ, **self.environment, **environment},
+                env={**inherited, **self.environment, **environment},
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - there is one thread
             )
             while process.poll() is None:
