@@ -24,8 +24,8 @@ demo-down: ## Remove the demo's host and all that belongs to it
 	@scripts/demo down
 
 ## Test
-.PHONY: test lint unit hosts molecule
-test: env env-hosts model ## Everything that CI runs: lint, unit, hosts, molecule
+.PHONY: test lint unit integration hosts molecule
+test: env env-hosts model ## Everything that CI runs
 	@scripts/test
 
 lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build and install
@@ -33,6 +33,9 @@ lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build and insta
 
 unit: env ## Unit tests
 	@scripts/test unit
+
+integration: env env-hosts ## Tests with real clients, servers and hosts (root)
+	@scripts/test integration
 
 hosts: env env-hosts ## Test the throwaway hosts themselves (root)
 	@scripts/test hosts

@@ -10,6 +10,7 @@ connection (see ``plugins/plugin_utils/progress.py``) and prints it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -41,21 +42,26 @@ class Progress:
             fields: Any of ``bytes_done``, ``bytes_total`` (bytes), ``files_done``, ``files_total``
                 (counts), ``rate`` (bytes per second), ``eta`` (seconds), ``detail`` (text).
         """
-        if self.path is None:
-            return
         now = time.monotonic()
         if what == self._what and now - self._written < self.interval:
             return
-        directory = os.path.dirname(self.path)
+        self._what, self._written = what, now
+        if self.path is not None:
+            with contextlib.suppress(OSError):  # unseen, but the work goes on
+                self._write(self.path, {"what": what, "updated": time.time(), **fields})
+
+    @staticmethod
+    def _write(path: str, state: dict[str, Any]) -> None:
+        directory = os.path.dirname(path)
         os.makedirs(directory, mode=0o755, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=directory, prefix=".")
         with os.fdopen(fd, "w", encoding="utf-8") as stream:
-            json.dump({"what": what, "updated": time.time(), **fields}, stream)
+            json.dump(state, stream)
         os.chmod(temporary, 0o644)  # the reader is the connection's user, without become
-        os.replace(temporary, self.path)
-        self._what, self._written = what, now
+        os.replace(temporary, path)
 
     def close(self) -> None:
         """Remove the file: nothing is going on any more."""
-        if self.path is not None and os.path.exists(self.path):
-            os.unlink(self.path)
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)

@@ -220,7 +220,6 @@ seconds:
   sample: 184.2
 """
 
-import contextlib
 import json
 import os
 import time
@@ -298,13 +297,7 @@ class HfModel:
         """End what is still going on."""
         if self._hub is not None:
             self._hub.close()
-        with contextlib.suppress(OSError):
-            self.progress.close()
-
-    def tell(self, what: str, **fields: Any) -> None:
-        """Keep the progress file; where that is not possible, the work goes on unseen."""
-        with contextlib.suppress(OSError):
-            self.progress.update(what, **fields)
+        self.progress.close()
 
     # Present
 
@@ -431,7 +424,7 @@ class HfModel:
     def _ask(self, revision: str) -> str:
         """Let the Hub list a revision's files; returns its commit."""
         hub = self._connect()
-        self.tell("asking the Hub for " + self.repo_id)
+        self.progress.update("asking the Hub for " + self.repo_id)
         commit, files = hub.list(revision)
         bad = [f"{file.path!r} ({file.etag})" for file in files if not is_safe(file)]
         if bad or not COMMIT.match(commit):

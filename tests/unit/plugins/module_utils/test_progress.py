@@ -39,6 +39,13 @@ def test_a_new_step_is_written_at_once_and_the_same_one_at_a_calm_pace(
     assert json.loads(path.read_text())["what"] == "two"
 
 
+def test_a_place_that_cannot_be_written_does_not_end_the_work(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    progress = Progress(str(tmp_path / "file" / "a.json"))
+    progress.update("downloading")
+    progress.close()
+
+
 def test_without_a_path_nothing_is_written() -> None:
     progress = Progress(None)
     progress.update("one")
