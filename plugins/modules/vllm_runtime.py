@@ -244,6 +244,7 @@ class Builder:
         self.secrets = secrets_of(self.environment)
         # Ansible would hide every value of a no_log parameter, also a "1", wherever it is found.
         module.no_log_values = set(self.secrets)
+        self.params["environment"] = dict.fromkeys(self.environment, "not shown")
         self.tools_sha256 = lock_sha256(self.params["tools_lock"])
         self.tools_venv = f"{self.params['tools_path']}-{self.tools_sha256[:12]}"
         self.sha256 = lock_sha256(self.params["lock"] or "")
@@ -307,6 +308,8 @@ class Builder:
         """End the task: what serves now is as it was, what was begun is removed."""
         if self.unproved is not None:
             shutil.rmtree(self.unproved, ignore_errors=True)
+        if self.guard is not None:
+            self.clear_scratch()
         with contextlib.suppress(OSError):
             self.progress.close()
         self.module.fail_json(msg=without_secrets(message, self.secrets), venv=self.params["venv"])
@@ -397,7 +400,12 @@ class Builder:
         if self.record(venv, self.tools_sha256) is None or self.damage(venv)[0]:
             shutil.rmtree(venv, ignore_errors=True)
             self.unproved = venv
-            self.call([self.params["python"], "-m", "venv", venv], "making the tools' venv", {})
+            # What a kill leaves of pip's own goes with the unproved venv.
+            scratch = os.path.join(venv, ".tmp")
+            os.makedirs(scratch, mode=0o755)
+            variables = {"TMPDIR": scratch, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+            python = self.params["python"]
+            self.call([python, "-m", "venv", venv], "making the tools' venv", variables)
             lock = os.path.join(venv, LOCK)
             write_atomically(lock, self.params["tools_lock"])
             pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "--quiet", "--no-input"]
@@ -406,8 +414,9 @@ class Builder:
             self.call(
                 [*pip, "install", *exactly, "--requirement", lock],
                 "installing the tools",
-                {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+                variables,
             )
+            shutil.rmtree(scratch)
             versions = self.prove(venv, PROVE_TOOLS, "proving the tools")
             entries = venv_manifest.make(venv, venv_manifest.scan(venv))
             self.mark(venv, self.tools_sha256, versions, entries)
@@ -444,9 +453,7 @@ class Builder:
 
     def install(self, again: list[str], step: str, total: int = 0) -> None:
         """Install what the lock names and is not there, and some packages again."""
-        # What a killed uv was unpacking; nobody else uses this cache while the lock is held.
-        for left_over in glob.glob(os.path.join(glob.escape(self.params["cache_dir"]), ".tmp*")):
-            shutil.rmtree(left_over, ignore_errors=True)
+        self.clear_scratch()
         for package in again:
             # The cache's files are the venv's own, by hard links, and as damaged.
             self.uv(["cache", "clean", "--quiet", package], "dropping damaged packages")
@@ -457,6 +464,11 @@ class Builder:
         arguments += only_from(self.params["bundle"])
         requirements = os.path.join(self.params["venv"], LOCK)
         self.uv(["pip", "install", *arguments, "--requirement", requirements], step, total)
+
+    def clear_scratch(self) -> None:
+        """Remove what a uv that was killed or failed was unpacking; the lock is held."""
+        for left_over in glob.glob(os.path.join(glob.escape(self.params["cache_dir"]), ".tmp*")):
+            shutil.rmtree(left_over, ignore_errors=True)
 
     def build_release(self) -> None:
         """Make the release's environment with uv, prove it, and mark it."""
