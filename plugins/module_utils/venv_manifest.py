@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 MANIFEST = ".manifest"
 
-# At the top of the venv: the bytecode, the two records of the venv itself, and uv's lock file.
-_OUTSIDE = frozenset({".pycache", ".proved.json", MANIFEST, ".lock"})
+# At the top of the venv: the bytecode, scratch, the two records of the venv itself, uv's lock file.
+_OUTSIDE = frozenset({".pycache", ".pycache.tmp", ".proved.json", MANIFEST, ".lock"})
 
 
 class Entry(NamedTuple):

@@ -362,12 +362,22 @@ class Builder:
         """Let an environment's own Python import what it holds and name the versions."""
         # Bytecode is kept apart from the installed files.
         prefix = pycache or os.path.join(venv, ".pycache")
+        # torch leaves a directory in TMPDIR when it is killed.
+        scratch = f"{prefix}.tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.makedirs(scratch, mode=0o755)
         python = os.path.join(venv, "bin", "python")
         output = self.call(
             [python, "-I", "-X", f"pycache_prefix={prefix}", "-c", script],
             step,
-            {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
+            {
+                "VLLM_NO_USAGE_STATS": "1",
+                "DO_NOT_TRACK": "1",
+                "HF_HUB_OFFLINE": "1",
+                "TMPDIR": scratch,
+            },
         )
+        shutil.rmtree(scratch)
         # vLLM logs to stdout while it is imported; the answer is the last line.
         versions: dict[str, str | None] = json.loads(output.strip().splitlines()[-1])
         return versions
