@@ -237,18 +237,20 @@ def read_manifest(text: str) -> tuple[dict[str, Any], list[File]]:
     return content, files
 
 
-def other_bundle(content: Mapping[str, Any], lock: str, sha256: str, tools: str) -> str | None:
+def other_bundle(
+    content: Mapping[str, Any], lock: str, sha256: str | None, tools: str
+) -> str | None:
     """Why a bundle is not the one that is needed; C(None) where it is.
 
     Args:
         content: Its manifest.
         lock: The lock that is needed, as the plan names it: C(0.14.1/cpu-py311.txt).
-        sha256: The hash of that lock.
+        sha256: The hash of that lock; C(None) where only the tools are needed.
         tools: The hash of the tools' lock.
     """
     locks = {str(name): str(row["sha256"]) for name, row in content["locks"].items()}
     mine = {name: found for name, found in locks.items() if name != TOOLS_LOCK}
-    if sha256 not in mine.values():
+    if sha256 is not None and sha256 not in mine.values():
         release, _, name = lock.partition("/")
         if content.get("release") == release and name in mine:
             return f"its lock {name} is another edition of {lock}, so some packages are others"

@@ -91,7 +91,9 @@ options:
     description: The lock that is needed, as the plan names it. For O(state=verified).
     type: str
   lock_sha256:
-    description: The hash of that lock. Required with O(state=verified).
+    description:
+      - The hash of that lock. For O(state=verified). Without it only the tools are needed, and the
+        bundle may be for any lock.
     type: str
   tools_lock_sha256:
     description: The hash of the tools' lock. Required with O(state=verified).
@@ -772,7 +774,7 @@ def main() -> None:
         },
         required_if=[
             ("state", "present", ["release", "accelerator", "platform", "locks", "tools_lock"]),
-            ("state", "verified", ["lock_sha256", "tools_lock_sha256"]),
+            ("state", "verified", ["tools_lock_sha256"]),
         ],
         supports_check_mode=True,
     )

@@ -57,9 +57,14 @@ class Play:
             )
         )
 
-    def run(self, *options: str, proved: bool = False, **changes: Any) -> tuple[int, int, str]:
+    def run(
+        self, *options: str, proved: bool = False, locked: bool = True, **changes: Any
+    ) -> tuple[int, int, str]:
         """Run it; returns the exit status, how many tasks changed something, and the output."""
-        runtime = {"lock": "0.14.1/cpu-py311.txt", "lock_sha256": digest("the lock\n")}
+        runtime = {
+            "lock": "0.14.1/cpu-py311.txt" if locked else None,
+            "lock_sha256": digest("the lock\n") if locked else None,
+        }
         result = {
             "plan": {"runtime": {**runtime, "proved": proved}},
             "facts": {"deployed": {"tools": "/opt/vllm/tools" if proved else None}},
@@ -127,6 +132,11 @@ def test_nothing_is_read_when_all_is_installed_or_there_is_no_bundle(play: Play)
         status, changed, output = play.run(**options)
         assert (status, changed) == (0, 0), output
     assert not play.host.exists()
+
+
+def test_a_venv_that_somebody_made_needs_the_tools_alone(play: Play) -> None:
+    status, changed, output = play.run(locked=False)
+    assert (status, changed) == (0, 1), output
 
 
 def test_one_that_was_brought_and_is_another_is_told(play: Play) -> None:

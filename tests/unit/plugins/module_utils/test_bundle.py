@@ -203,12 +203,14 @@ def test_a_manifest_that_cannot_be_used(text: str, said: str) -> None:
         ("0.26.0/cpu-py310.txt", "d" * 64, C, "it is for vLLM 0.14.1 cpu with Python 3.9, 3.10"),
         ("0.14.1/cuda-py310.txt", "d" * 64, C, "0.14.1/cuda-py310.txt is needed"),
         ("0.14.1/cpu-py310.txt", B, "d" * 64, "another edition of the tools"),
+        # With a venv that somebody made only the tools are needed.
+        ("", None, C, None),
         # The tools' lock is no release's.
         ("0.14.1/cpu-py310.txt", C, C, "another edition"),
     ],
 )
 def test_whether_it_is_the_bundle_that_is_needed(
-    lock: str, sha256: str, tools: str, said: str | None
+    lock: str, sha256: str | None, tools: str, said: str | None
 ) -> None:
     reason = other_bundle(a_manifest(), lock, sha256, tools)
     if said is None:
