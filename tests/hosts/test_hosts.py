@@ -58,10 +58,19 @@ print(len(children))
 
 BUSY = """
 import time
-start = time.monotonic()
-while time.process_time() < 0.4:
+start, worked = time.monotonic(), time.process_time()
+while time.process_time() - worked < 0.4:
     pass
 print(time.monotonic() - start)
+"""
+
+
+CONNECT = """
+import errno, socket, sys
+try:
+    socket.create_connection((sys.argv[1], 9), timeout=2)
+except OSError as error:
+    print(errno.errorcode[error.errno] if error.errno else "nothing came back")
 """
 
 
@@ -215,6 +224,14 @@ def test_device_policy_is_enforced(tool: Tool, host: str) -> None:
     assert tool.python(host, OPEN_DEVICE, properties=[closed]) == "EPERM"
     allowed = [closed, "DeviceAllow=/dev/throwaway rw"]
     assert tool.python(host, OPEN_DEVICE, properties=allowed) == "ENXIO"
+
+
+def test_address_policy_is_enforced(tool: Tool, pair: dict[str, str], host: str) -> None:
+    # Nobody listens at that port of the other host: who may ask is told so.
+    other = next(address for name, address in pair.items() if name != host)
+    assert tool.python(host, CONNECT, other) == "ECONNREFUSED"
+    denied = tool.python(host, CONNECT, other, properties=["IPAddressDeny=any"])
+    assert denied in ("nothing came back", "EPERM")
 
 
 def test_logs_have_console_and_journal(tool: Tool, host: str) -> None:

@@ -116,6 +116,9 @@ def nspawn_argv(machine: Machine) -> list[str]:
         "--link-journal=no",
         "--console=read-only",
         "--capability=CAP_NET_ADMIN",
+        # With cgroup v2 systemd enforces DeviceAllow= and IPAddressDeny= by BPF programs, and
+        # ignores them without a word where it may not load any.
+        "--system-call-filter=bpf",
         *machine.options,
         f"/{INIT_PATH}",
     ]
