@@ -473,7 +473,7 @@ class HfModel:
             else:
                 doubtful.append(file)
         threads = min(4, os.cpu_count() or 1)
-        right, bad = hash_files(self.cache, doubtful, self.tell, threads)
+        right, bad = hash_files(self.cache, doubtful, self.progress.update, threads)
         present.update(right)
         for file in wrong + bad:
             self.module.warn(
@@ -544,7 +544,7 @@ class HfModel:
                 self.params["max_workers"],
                 float(self.params["stall_timeout"]),
                 self.params["retries"],
-                self.tell,
+                self.progress.update,
             )
         return self._hub
 
