@@ -11,8 +11,10 @@ not met it fails; only without root it is skipped.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from throwaway.common import Settings
 
+PREFIX = "testhosts-"
 TOOL = Path(__file__).with_name("testhosts.py")
 
 pytestmark = [
@@ -120,9 +124,26 @@ def wait_for(what: str, condition: Callable[[], bool], timeout: float = 20) -> N
         time.sleep(0.1)
 
 
+def remove_abandoned() -> None:
+    """Remove the hosts of earlier runs that were killed: nobody holds their lock any more."""
+    for owner in Path("/var/tmp").glob(f"{PREFIX}*/owner"):
+        with owner.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            Tool(owner.parent / "state")("clean")
+            shutil.rmtree(owner.parent)
+
+
 @pytest.fixture(scope="module")
 def tool() -> Iterator[Tool]:
-    with tempfile.TemporaryDirectory(prefix="testhosts-", dir="/var/tmp") as directory:
+    remove_abandoned()
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir="/var/tmp") as directory,
+        open(Path(directory) / "owner", "w", encoding="ascii") as owner,
+    ):
+        fcntl.flock(owner, fcntl.LOCK_EX)
         tool = Tool(Path(directory) / "state")
         assert tool("check").startswith("nothing is missing")
         try:
@@ -308,16 +329,17 @@ def test_a_second_host_at_the_same_address_is_refused(tool: Tool, pair: dict[str
 
 
 def traces(tool: Tool, name: str) -> list[str]:
-    """Everything on this machine that bears a host's name."""
+    """Everything on this machine that bears a host's name, in this set of hosts."""
+    ident = Settings.from_environment(tool.env).ident
     namespaces = subprocess.run(
         ["ip", "netns", "list"], capture_output=True, text=True, check=True
     ).stdout
-    found = [line for line in namespaces.splitlines() if line.split()[0].endswith(f"-{name}")]
+    found = [line for line in namespaces.splitlines() if line.split()[0] == f"{ident}-{name}"]
     state = str(tool.state / name)
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found += [line for line in mounts if line.split()[4].startswith(state)]
     for group, _, _ in os.walk("/sys/fs/cgroup"):
-        if name in Path(group).name:
+        if ident in Path(group).parts and name in Path(group).name:
             found.append(group)
     if Path(state).exists():
         found.append(state)

@@ -217,7 +217,8 @@ class Supervised:
         """Have the supervisor power the guest off; kill what is left after that."""
         if self.alive(machine):
             supervisor = int((machine.directory / "supervisor.pid").read_text(encoding="ascii"))
-            os.kill(supervisor, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGTERM)
             deadline = time.monotonic() + POWEROFF_SECONDS
             while self.alive(machine):
                 if time.monotonic() > deadline:
@@ -273,6 +274,7 @@ def _become_nspawn(machine: Machine) -> None:
     """In the supervisor's child: enter the host's groups and be systemd-nspawn."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # the lock says that the supervisor lives
         # When the supervisor is killed, the guest powers off: nothing runs on unseen.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         cgroups.enter(cgroups.host_groups(machine.ident, machine.name))
