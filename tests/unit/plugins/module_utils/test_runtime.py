@@ -162,3 +162,52 @@ def test_the_fingerprint_of_a_venv_of_ones_own(tmp_path: Path) -> None:
     changed = runtime.own_fingerprint(str(tmp_path))
     (record.parents[1] / "torch-2.dist-info").mkdir()
     assert len({before, changed, runtime.own_fingerprint(str(tmp_path))}) == 3
+
+
+MANIFEST = '{\n"bin/python": [3, 5, "aa", "vllm"]\n}\n'
+INTERPRETER = "/usr/bin/python3.11 6831736 1735689600000000000"
+
+
+def kept(**different: str) -> str:
+    return json.dumps(
+        {
+            "interpreter": INTERPRETER,
+            "lock_sha256": LOCK_SHA256,
+            # sha256sum of MANIFEST
+            "manifest_sha256": "39196bea0a6482a0a9199b20bf9aa39534ccc8834fb885572e60f87aa64b1b95",
+            "versions": {"vllm": "0.14.1", "triton": None},
+            **different,
+        }
+    )
+
+
+def test_a_proof_that_holds_is_read() -> None:
+    proof = runtime.read_proof(kept(), MANIFEST, LOCK_SHA256, INTERPRETER)
+    assert proof is not None
+    versions, entries = proof
+    assert versions == {"vllm": "0.14.1", "triton": None}
+    assert entries["bin/python"].sha256 == "aa"
+
+
+@pytest.mark.parametrize(
+    ("record", "manifest"),
+    [
+        (None, MANIFEST),
+        (kept()[:-20], MANIFEST),  # cut off half way
+        (kept(), None),
+        (kept(), MANIFEST[:-5]),
+        (kept(lock_sha256="00"), MANIFEST),
+        (kept(interpreter="/usr/bin/python3.11 6831736 1735689600000000001"), MANIFEST),
+    ],
+)
+def test_a_proof_of_something_else_is_none(record: str | None, manifest: str | None) -> None:
+    assert runtime.read_proof(record, manifest, LOCK_SHA256, INTERPRETER) is None
+
+
+def test_an_interpreter_that_was_replaced_is_another(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text("a")
+    before = runtime.interpreter_identity(str(python))
+    assert runtime.interpreter_identity(str(python)) == before
+    python.write_text("ab")
+    assert runtime.interpreter_identity(str(python)) != before
