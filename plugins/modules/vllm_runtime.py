@@ -104,6 +104,12 @@ options:
     description: A symbolic link that always leads to the current tools' environment.
     type: path
     default: /opt/vllm/tools
+  only_tools:
+    description:
+      - See to the tools' environment and leave the release's as it is, so that what needs the tools
+        can begin before the release is installed.
+    type: bool
+    default: false
   cache_dir:
     description:
       - uv's cache. On the same file system as O(venv), files are linked, not copied.
@@ -742,11 +748,14 @@ class Builder:
     def decide(self) -> None:
         """Decide, build what is missing, and report."""
         venv, managed = self.params["venv"], self.params["managed"]
-        again = not managed and self.params["verify"] == "full"
+        only_tools = self.params["only_tools"]
+        again = not managed and self.params["verify"] == "full" and not only_tools
         todo = [] if self.tools_are_current() else [f"proved venv {self.tools_venv}"]
         result: dict[str, Any] = {"venv": venv}
         touched: list[str] = []
-        if not managed:
+        if only_tools:
+            pass
+        elif not managed:
             self.check_own()
             if self.own_versions() is None:
                 todo.append(f"venv {venv}, verified")
@@ -786,6 +795,8 @@ class Builder:
         venv = self.params["venv"]
         if not self.tools_are_current():
             self.build_tools()
+        if self.params["only_tools"]:
+            return
         if not self.params["managed"]:
             if self.own_versions() is None or self.params["verify"] == "full":
                 self.prove_own()
@@ -831,6 +842,7 @@ def main() -> None:
             "metadata_alias": {"type": "dict"},
             "tools_lock": {"type": "str", "required": True},
             "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
+            "only_tools": {"type": "bool", "default": False},
             "cache_dir": {"type": "path", "default": "/opt/vllm/cache/uv"},
             "bundle": {"type": "path"},
             "progress": {"type": "path"},
