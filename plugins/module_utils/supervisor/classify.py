@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Optional
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from .sample import Sample
+from .causes import VAGUE, find_cause, last_exception, lines_of, text_of
+
+if TYPE_CHECKING:
+    from .sample import Process, Sample
 
 STARTING = "starting"
 DOWNLOADING = "downloading"
@@ -84,9 +88,9 @@ class Verdict:
     state: str
     summary: str
     evidence: tuple[str, ...] = ()
-    remedy: Optional[str] = None
-    percent: Optional[int] = None
-    cause: Optional[str] = None
+    remedy: str | None = None
+    percent: int | None = None
+    cause: str | None = None
 
 
 def classify(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> Verdict:
@@ -100,4 +104,501 @@ def classify(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     Returns:
         The verdict. Never raises, also for samples in which nothing could be read.
     """
-    raise NotImplementedError
+    if not samples:
+        return Verdict(STOPPED, "nothing is known: no sample was taken")
+    now = samples[-1]
+    if _has_ended(now):
+        verdict = _ended(samples, log)
+    elif now.active_state == "deactivating":
+        verdict = Verdict(STOPPING, "it is being stopped", _resources(now))
+    elif _is_up(samples):
+        verdict = _serving(samples, log, limits)
+    else:
+        verdict = _starting(samples, log, limits)
+    return _with_strays(verdict, now)
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def size(count: float) -> str:
+    """Bytes in binary units, as memory is sold: C(14.3 GiB)."""
+    for unit, one in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(count) >= one:
+            return f"{count / one:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _resources(now: Sample) -> tuple[str, ...]:
+    """Memory, card and age, whatever the state."""
+    parts = []
+    if now.age is not None:
+        parts.append(f"started {now.age:.0f} s ago")
+    if now.restarts:
+        parts.append(f"systemd has restarted it {_plural(now.restarts, 'time')}")
+    if now.memory_bytes is not None:
+        limit = "" if now.memory_max_bytes is None else f" of {size(now.memory_max_bytes)}"
+        parts.append(f"memory {size(now.memory_bytes)}{limit}")
+    if now.gpu_bytes is not None:
+        busy = "" if now.gpu_utilization is None else f", utilization {now.gpu_utilization:.0f} %"
+        parts.append(f"GPU memory {size(now.gpu_bytes)}{busy}")
+    return tuple(parts)
+
+
+def _is_engine(process: Process) -> bool:
+    return process.name.startswith(("VLLM::Engine", "VLLM::Worker"))
+
+
+def _engine_seconds(sample: Sample, pids: Collection[int]) -> float:
+    return sum(p.cpu_seconds for p in sample.processes or () if p.pid in pids)
+
+
+def _cores(first: Sample, last: Sample, engine_only: bool) -> float | None:
+    """CPU seconds a second between two samples; C(None) where that cannot be told.
+
+    Args:
+        first: The earlier sample.
+        last: The later one.
+        engine_only: Leave out the API server, which has work also while the engine hangs.
+    """
+    span = last.at - first.at
+    if not span > 0:
+        return None
+    if engine_only:
+        pids = {p.pid for p in first.processes or () if _is_engine(p)}
+        pids &= {p.pid for p in last.processes or ()}
+        if pids:
+            return (_engine_seconds(last, pids) - _engine_seconds(first, pids)) / span
+    if first.cpu_seconds is None or last.cpu_seconds is None:
+        return None
+    return (last.cpu_seconds - first.cpu_seconds) / span
+
+
+def _stopped(now: Sample) -> Process | None:
+    """A process that somebody has stopped, or that a debugger holds."""
+    stopped = [process for process in now.processes or () if process.state in ("T", "t")]
+    stopped.sort(key=lambda process: not _is_engine(process))
+    return stopped[0] if stopped else None
+
+
+def _stopped_evidence(process: Process) -> str:
+    why = "a debugger holds it" if process.state == "t" else "stopped by a signal"
+    return f"{process.name} (pid {process.pid}) is in state {process.state}: {why}"
+
+
+def _continue(process: Process) -> str:
+    return f"kill -CONT {process.pid}, or restart the unit"
+
+
+# -- ended ----------------------------------------------------------------------------------------
+
+
+def _has_ended(now: Sample) -> bool:
+    if now.active_state in ("failed", "inactive") or now.sub_state == "auto-restart":
+        return True
+    return now.active_state is None and now.exit_status is not None
+
+
+def _how_it_ended(now: Sample) -> str:
+    if now.exit_status is None:
+        return f"systemd's result: {now.result}" if now.result else "it is not running"
+    if now.exit_status < 0:
+        return f"ended by signal {-now.exit_status}"
+    return f"exit status {now.exit_status}"
+
+
+def _was_out_of_memory(samples: Sequence[Sample]) -> bool:
+    now = samples[-1]
+    if now.result == "oom-kill":
+        return True
+    before = samples[0].oom_kills
+    if now.oom_kills is None:
+        return False
+    return now.oom_kills > (before or 0) or (now.oom_kills > 0 and now.exit_status == -9)
+
+
+_RESULTS = {
+    "watchdog": (
+        "watchdog",
+        "systemd ended it, because it made no progress within the watchdog's time",
+        "The log before that says what it was doing; systemd starts it again.",
+    ),
+    "timeout": (
+        "timeout",
+        "systemd ended it, because it was not ready, or had not stopped, in time",
+        "If the log shows that it was still at work, raise vllm_service_start_timeout.",
+    ),
+    "start-limit-hit": (
+        "start_limit",
+        "systemd has given up, after too many starts in a row",
+        "Correct what the log says, then run site.yml, or systemctl reset-failed and start.",
+    ),
+    "resources": (
+        "resources",
+        "systemd could not start it",
+        "Its journal says which directory, file or limit that the unit names is missing.",
+    ),
+}
+
+
+def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
+    now = samples[-1]
+    left = [p for p in now.processes or () if _is_engine(p)] if now.active_state is None else []
+    if left and (now.exit_status or 0) < 0:
+        return Verdict(
+            ORPHANED,
+            f"the API server was killed ({_how_it_ended(now)}) and has left "
+            f"{'one process' if len(left) == 1 else f'{len(left)} processes'} behind",
+            tuple(_holder(process) for process in left),
+            "End them: systemctl kill --signal=KILL the unit, then start it.",
+            cause="killed",
+        )
+    if (
+        now.active_state == "inactive"
+        and now.sub_state != "auto-restart"
+        and now.result in (None, "", "success")
+    ):
+        return Verdict(STOPPED, "it is stopped", remedy="systemctl start the unit, to serve.")
+    evidence = [_how_it_ended(now)]
+    if now.restarts:
+        evidence.append(f"systemd has restarted it {_plural(now.restarts, 'time')}")
+    if _was_out_of_memory(samples):
+        limit = now.memory_max_bytes
+        evidence.append(
+            "the kernel killed it for memory" + (f", limit {size(limit)}" if limit else "")
+        )
+        return Verdict(
+            CRASHED,
+            "it was killed for using more memory than it may",
+            tuple(evidence),
+            "Raise MemoryMax of the unit, or lower what it needs: max_num_seqs, max_model_len; on "
+            "CPU also cpu_kvcache_space.",
+            cause="memory_limit",
+        )
+    found = find_cause(log)
+    known = _RESULTS.get(now.result or "")
+    if found is not None and not (known and found.cause.name in VAGUE):
+        evidence.append(f"log: {found.line[:300]}")
+        return Verdict(
+            CRASHED,
+            found.cause.summary,
+            tuple(evidence),
+            found.cause.remedy,
+            cause=found.cause.name,
+        )
+    said = last_exception(log)
+    if said is not None:
+        evidence.append(f"log: {said[:300]}")
+    if known is not None:
+        name, summary, remedy = known
+        return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=name)
+    if now.exit_status is not None and now.exit_status < 0 and said is None:
+        return Verdict(
+            CRASHED,
+            f"it was killed by signal {-now.exit_status}",
+            tuple(evidence),
+            "journalctl -k tells whether the kernel did it; 6 and 11 are faults of a library.",
+            cause="killed",
+        )
+    return Verdict(
+        CRASHED,
+        "it ended by itself, for a reason that is not known here",
+        tuple(evidence),
+        "Read the end of its log: journalctl -u the unit.",
+        cause="unknown",
+    )
+
+
+# -- serving --------------------------------------------------------------------------------------
+
+
+def _is_up(samples: Sequence[Sample]) -> bool:
+    """Whether the server has been reached, so that its start is over."""
+    now = samples[-1]
+    if now.is_notify and now.active_state is not None:
+        return now.active_state in ("active", "reloading")
+    return any(
+        sample.health == 200
+        or sample.running is not None
+        or (sample.completion is not None and sample.completion.outcome == "answered")
+        for sample in samples
+    )
+
+
+def _has_computed(before: Sample, after: Sample) -> bool:
+    """Whether the engine did something between two samples, by its own counters."""
+    counted = dict(before.work)
+    if any(name in counted and value != counted[name] for name, value in after.work):
+        return True
+    asked = after.completion
+    return asked is not None and asked.outcome == "answered" and asked != before.completion
+
+
+def _last_computed(samples: Sequence[Sample]) -> int:
+    """Index of the sample at which the engine was last seen to compute; 0 for none."""
+    for index in range(len(samples) - 1, 0, -1):
+        if _has_computed(samples[index - 1], samples[index]):
+            return index
+    return 0
+
+
+def _load(now: Sample) -> str:
+    return f"{now.running or 0} running, {now.waiting or 0} waiting"
+
+
+def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> Verdict:
+    now = samples[-1]
+    had_engine = any(_is_engine(p) for sample in samples for p in sample.processes or ())
+    has_engine = now.processes is None or any(_is_engine(p) for p in now.processes)
+    if now.health in (500, 503) or (had_engine and not has_engine):
+        found = find_cause(log)
+        evidence = (
+            [f"/health answers {now.health}"] if now.health else ["the engine's process is gone"]
+        )
+        if found is not None:
+            evidence.append(f"log: {found.line[:300]}")
+        return Verdict(
+            CRASHED,
+            "the engine has died" + (f": {found.cause.summary}" if found else ""),
+            tuple(evidence),
+            found.cause.remedy if found else "The server ends by itself and is started again.",
+            cause=found.cause.name if found else "engine_died",
+        )
+    last = _last_computed(samples)
+    still = now.at - samples[last].at
+    asked = now.completion
+    unanswered = asked is not None and asked.outcome in ("waiting", "timeout")
+    computed = last == len(samples) - 1 and last > 0
+    if len(samples) == 1 and asked is not None and asked.outcome == "answered":
+        computed = True
+    if asked is not None and asked.outcome == "failed" and not computed and now.health != 0:
+        return Verdict(
+            CRASHED,
+            "it answers a completion with an error",
+            (asked.detail[:300], *_resources(now)),
+            "The log says why; restart the unit.",
+            cause="completion_failed",
+        )
+    if unanswered and asked is not None and last == 0:
+        # The looks do not reach back as far as the question does.
+        still = max(still, asked.seconds)
+    stopped = None if computed else _stopped(now)
+    silent = now.listening is not False and now.running is None and now.health in (0, None)
+    silent = silent and (now.health == 0 or any(s.running is not None for s in samples))
+    requests = (now.running or 0) + (now.waiting or 0)
+    if computed or not (requests or unanswered or silent or stopped):
+        return _ready(samples, requests)
+    cores = _cores(samples[last], now, engine_only=True)
+    evidence = [f"no token for {still:.0f} s", _load(now) if now.running is not None else ""]
+    if now.health is not None:
+        evidence.append(f"/health answers {now.health}" if now.health else "/health is silent")
+    if unanswered and asked is not None:
+        evidence.append(f"a completion of one token is unanswered after {asked.seconds:.0f} s")
+    if cores is not None:
+        evidence.append(f"CPU of the engine {cores:.2f} cores")
+    evidence = [part for part in evidence if part]
+    if stopped is not None:
+        return Verdict(
+            HUNG_WHILE_SERVING,
+            f"{stopped.name} is stopped and computes nothing",
+            (_stopped_evidence(stopped), *evidence, *_resources(now)),
+            _continue(stopped),
+        )
+    idle = (
+        cores is not None
+        and cores < limits.idle_cores
+        and (now.gpu_utilization is None or now.gpu_utilization <= limits.idle_gpu)
+    )
+    if (idle and still >= limits.stall) or still >= limits.busy_stall:
+        return Verdict(
+            HUNG_WHILE_SERVING,
+            "it takes requests and computes nothing"
+            if idle
+            else "it works, but no token has come of it for too long",
+            (*evidence, *_resources(now)),
+            "Restart the unit. If it comes back: another attention_backend, and Xid in "
+            "journalctl -k.",
+        )
+    return Verdict(
+        BUSY,
+        f"{_load(now)}; the last token was computed {still:.0f} s ago",
+        (*evidence, *_resources(now)),
+    )
+
+
+def _ready(samples: Sequence[Sample], requests: int) -> Verdict:
+    first, now = samples[0], samples[-1]
+    evidence = []
+    if now.completion is not None and now.completion.outcome == "answered":
+        evidence.append(f"computed a token in {now.completion.seconds:.2f} s")
+    if now.generation_tokens is not None and first.generation_tokens is not None:
+        span = now.at - first.at
+        tokens = now.generation_tokens - first.generation_tokens
+        if span > 0 and tokens > 0:
+            evidence.append(f"{tokens / span:.1f} tokens/s over {span:.0f} s")
+    if now.kv_cache_usage is not None:
+        evidence.append(f"KV cache {100 * now.kv_cache_usage:.0f} % full")
+    evidence += _resources(now)
+    if requests:
+        return Verdict(BUSY, f"it computes: {_load(now)}", tuple(evidence))
+    return Verdict(READY, "it answers and has nothing to do", tuple(evidence))
+
+
+# -- starting -------------------------------------------------------------------------------------
+
+_PERCENT = re.compile(r"\b(\d{1,3}) ?% Completed|:\s+(\d{1,3})%\|")
+# Which phase begins with a line; the last one counts. vLLM 0.14.1 and 0.26.0:
+# vllm/model_executor/model_loader, vllm/compilation, vllm/v1/worker.
+_PHASES = (
+    (STARTING, re.compile(r"init engine \(profile|Starting vLLM API server")),
+    (
+        DOWNLOADING,
+        re.compile(r"Fetching \d+ files|Downloading (?:shards|weights|\(incomplete)|^\S+: +\d+%\|"),
+    ),
+    (
+        LOADING,
+        re.compile(
+            r"Starting to load model|Loading \w+ checkpoint shards|Time spent downloading weights"
+            r"|Loading weights took|Model loading took"
+        ),
+    ),
+    (
+        COMPILING,
+        re.compile(
+            r"for vLLM's torch\.compile|Dynamo bytecode transform|Compiling a graph|Start compiling"
+            r"|Cache the graph of|torch\.compile takes|Directly load the compiled"
+            r"|Compiling model again|Warming up model for the compilation"
+        ),
+    ),
+    (CAPTURING, re.compile(r"Capturing CUDA graphs?|Capturing cudagraphs")),
+)
+
+
+def phase_of(log: Sequence[str]) -> tuple[str, int | None]:
+    """How far a start has come, by the log.
+
+    Returns:
+        The state and, where the log tells, the percentage of it.
+    """
+    for line in reversed(lines_of(log)):
+        text = text_of(line)
+        for state, pattern in reversed(_PHASES):
+            if pattern.search(text):
+                match = _PERCENT.search(text)
+                percent = int(match.group(1) or match.group(2)) if match else None
+                if "weights took" in text:
+                    percent = 100
+                return state, None if percent is None else min(percent, 100)
+    return STARTING, None
+
+
+def _has_worked(before: Sample, after: Sample, limits: Limits) -> bool:
+    """Whether anything happened between two samples of a start."""
+    cores = _cores(before, after, engine_only=False)
+    if cores is not None and cores >= limits.idle_cores:
+        return True
+    if after.compilers or (after.gpu_utilization or 0) > limits.idle_gpu:
+        return True
+    for name in ("read_bytes", "written_bytes"):
+        first, last = getattr(before, name), getattr(after, name)
+        if first is not None and last is not None and last > first:
+            return True
+    for name, least in (("memory_bytes", 8 << 20), ("gpu_bytes", 1 << 20)):
+        first, last = getattr(before, name), getattr(after, name)
+        if first is not None and last is not None and abs(last - first) >= least:
+            return True
+    return _has_computed(before, after)
+
+
+_SUMMARIES = {
+    STARTING: "it is starting",
+    DOWNLOADING: "it downloads the model",
+    LOADING: "it loads the weights",
+    COMPILING: "it compiles",
+    CAPTURING: "it captures CUDA graphs",
+}
+
+
+def _starting(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> Verdict:
+    now = samples[-1]
+    state, percent = phase_of(log)
+    if now.compilers:
+        state, percent = COMPILING, None
+    last = 0
+    for index in range(len(samples) - 1, 0, -1):
+        if _has_worked(samples[index - 1], samples[index], limits):
+            last = index
+            break
+    still = now.at - samples[last].at
+    stopped = _stopped(now)
+    evidence = []
+    reference = samples[last] if last < len(samples) - 1 else samples[max(0, len(samples) - 2)]
+    cores = _cores(reference, now, engine_only=False)
+    span = now.at - reference.at
+    if cores is not None:
+        evidence.append(f"CPU {cores:.2f} cores over {span:.0f} s")
+    if now.read_bytes is not None and reference.read_bytes is not None and span > 0:
+        evidence.append(f"{size(now.read_bytes - reference.read_bytes)} read from disks")
+    if now.compilers:
+        evidence.append(f"compilers at work: {', '.join(sorted(set(now.compilers)))}")
+    evidence += _resources(now)
+    said = next((text_of(line) for line in reversed(lines_of(log)) if text_of(line)), None)
+    if said is not None:
+        evidence.append(f"it said last: {said[:200]}")
+    where = _SUMMARIES[state] + (f", {percent} %" if percent is not None else "")
+    if stopped is not None and (last == 0 or last < len(samples) - 1):
+        return Verdict(
+            HUNG_AT_START,
+            f"{stopped.name} is stopped; {where.replace('it ', 'before that it ', 1)}",
+            (_stopped_evidence(stopped), *evidence),
+            _continue(stopped),
+            percent,
+        )
+    if still >= limits.start_stall:
+        return Verdict(
+            HUNG_AT_START,
+            f"it has done nothing for {still:.0f} s; the last that was seen: {where}",
+            tuple(evidence),
+            "Restart the unit; with a GPU, choose another attention_backend (TRITON_ATTN is the "
+            "safe one), and look for Xid in journalctl -k. A model on a network file system: see "
+            "whether it still answers.",
+            percent,
+        )
+    if now.age is not None and now.age > limits.start_deadline:
+        return Verdict(
+            state,
+            f"{where}; it is at work, but past its deadline of {limits.start_deadline:.0f} s",
+            tuple(evidence),
+            "Raise vllm_service_start_timeout.",
+            percent,
+        )
+    return Verdict(state, where, tuple(evidence), None, percent)
+
+
+# -- strays ---------------------------------------------------------------------------------------
+
+
+def _holder(process: Process) -> str:
+    held = "" if process.gpu_bytes is None else f", holds {size(process.gpu_bytes)} of GPU memory"
+    unit = "" if process.unit is None else f", in {process.unit}"
+    return f"{process.name} (pid {process.pid}){unit}{held}"
+
+
+def _with_strays(verdict: Verdict, now: Sample) -> Verdict:
+    """What is left over is the news where the unit is down; else it is told besides."""
+    if not now.strays:
+        return verdict
+    told = tuple(_holder(process) for process in now.strays)
+    pids = " ".join(str(process.pid) for process in now.strays)
+    if verdict.state == STOPPED:
+        return Verdict(
+            ORPHANED,
+            "the unit is down, and processes of it are still there",
+            told,
+            f"kill -KILL {pids}",
+        )
+    return replace(verdict, evidence=(*verdict.evidence, *(f"left over: {one}" for one in told)))
