@@ -1,0 +1,215 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The classifier against a table of cases, and what must hold for any samples at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import causes
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
+    BAD,
+    HUNG_AT_START,
+    HUNG_WHILE_SERVING,
+    STATES,
+    Limits,
+    classify,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import (
+    Completion,
+    Process,
+    Sample,
+)
+
+ROOT = Path(__file__).parents[5]
+FIXTURES = ROOT / "tests/fixtures/classify"
+CASES = [
+    pytest.param(case, id=f"{path.stem}: {case['name']}")
+    for path in sorted(FIXTURES.glob("*.yml"))
+    for case in yaml.safe_load(path.read_text())
+]
+LOGS = {path.stem: path.read_text().split("\n") for path in (FIXTURES / "logs").glob("*.log")}
+
+
+def sample(fields):
+    fields = dict(fields)
+    if "work" in fields:
+        fields["work"] = tuple(fields["work"].items())
+    if "completion" in fields:
+        fields["completion"] = Completion(**fields["completion"])
+    for name in ("processes", "strays"):
+        if name in fields:
+            fields[name] = tuple(Process(**process) for process in fields[name])
+    fields["compilers"] = tuple(fields.get("compilers", ()))
+    return Sample(**fields)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case):
+    expect = dict(case["expect"])
+    log = LOGS[case["log_file"]] if "log_file" in case else case.get("log", [])
+    verdict = classify([sample(one) for one in case["samples"]], log, Limits())
+    assert verdict.state == expect.pop("state")
+    evidence = expect.pop("evidence", None)
+    if evidence == []:
+        assert verdict.evidence == ()
+    for part in evidence or []:
+        assert part in "\n".join(verdict.evidence)
+    for name in ("summary", "remedy"):
+        if name in expect:
+            assert expect.pop(name) in (getattr(verdict, name) or "")
+    for name in ("cause", "percent"):
+        if name in expect:
+            assert getattr(verdict, name) == expect.pop(name)
+    assert not expect
+    if verdict.state in BAD:
+        assert verdict.remedy
+        assert verdict.evidence
+
+
+def test_every_state_and_every_cause_has_a_case():
+    expected = [case.values[0]["expect"] for case in CASES]
+    assert {one["state"] for one in expected} == set(STATES)
+    assert {cause.name for cause in causes.CAUSES} <= {one.get("cause") for one in expected}
+
+
+def test_no_log_of_a_server_that_came_up_tells_a_cause():
+    assert causes.find_cause(LOGS["good_compile"]) is None
+
+
+def test_no_samples():
+    assert classify([], ["CUDA out of memory"], Limits()).state in STATES
+
+
+def test_it_works_as_a_plain_package_of_files(tmp_path):
+    package = ROOT / "plugins/module_utils/supervisor"
+    (tmp_path / "somewhere").symlink_to(package)
+    program = "from somewhere.classify import *; print(classify([], [], Limits()).state)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "stopped\n", done.stderr
+
+
+# -- properties ------------------------------------------------------------------------------------
+
+NUMBERS = st.one_of(st.none(), st.integers(-5, 10**12))
+REALS = st.one_of(st.none(), st.floats())
+PROCESSES = st.lists(
+    st.builds(
+        Process,
+        pid=st.integers(1, 9),
+        name=st.sampled_from(["vllm", "VLLM::EngineCore", "cc1plus"]),
+        state=st.sampled_from("RSDTt"),
+        cpu_seconds=st.floats(),
+        gpu_bytes=NUMBERS,
+        unit=st.sampled_from([None, "session-1.scope"]),
+    ),
+    max_size=3,
+).map(tuple)
+WORK = st.dictionaries(st.sampled_from(["tokens", "kv"]), st.floats()).map(
+    lambda d: tuple(d.items())
+)
+SAMPLES = st.builds(
+    Sample,
+    at=st.floats(),
+    age=REALS,
+    active_state=st.sampled_from(
+        [None, "active", "activating", "deactivating", "failed", "inactive"]
+    ),
+    sub_state=st.sampled_from([None, "running", "auto-restart", "dead"]),
+    result=st.sampled_from([None, "success", "exit-code", "oom-kill", "watchdog", "odd"]),
+    restarts=NUMBERS,
+    is_notify=st.booleans(),
+    exit_status=st.one_of(st.none(), st.integers(-64, 255)),
+    processes=st.one_of(st.none(), PROCESSES),
+    cpu_seconds=REALS,
+    read_bytes=NUMBERS,
+    written_bytes=NUMBERS,
+    memory_bytes=NUMBERS,
+    memory_max_bytes=NUMBERS,
+    oom_kills=NUMBERS,
+    gpu_bytes=NUMBERS,
+    gpu_utilization=REALS,
+    compilers=st.lists(st.sampled_from(["cc1", "nvcc"])).map(tuple),
+    listening=st.sampled_from([None, True, False]),
+    health=st.sampled_from([None, 0, 200, 503]),
+    running=NUMBERS,
+    waiting=NUMBERS,
+    work=WORK,
+    completion=st.one_of(
+        st.none(),
+        st.builds(
+            Completion,
+            outcome=st.sampled_from(["answered", "waiting", "timeout", "failed", "denied"]),
+            seconds=st.floats(),
+            detail=st.text(max_size=9),
+        ),
+    ),
+    strays=PROCESSES,
+    kv_cache_usage=REALS,
+    generation_tokens=NUMBERS,
+)
+LINES = st.lists(
+    st.one_of(
+        st.text(max_size=80),
+        st.sampled_from([line for log in LOGS.values() for line in log[:40]]),
+        st.integers(-9, 9999).map(lambda n: f"Loading pt checkpoint shards: {n}% Completed | 1/4"),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(SAMPLES, max_size=4), LINES)
+def test_it_never_raises_and_always_says_something(samples, log):
+    verdict = classify(samples, log, Limits())
+    assert verdict.state in STATES
+    assert verdict.summary
+    assert verdict.percent is None or 0 <= verdict.percent <= 100
+    assert all(verdict.evidence)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(SAMPLES, min_size=2, max_size=4),
+    LINES,
+    st.sampled_from(["work", "work", "cpu_seconds", "read_bytes"]),
+    st.floats(0.1, 1e6),
+)
+def test_a_counter_that_moves_means_that_it_does_not_hang(samples, log, counter, span):
+    before, now = samples[-2], samples[-1]
+    was_up = {"is_notify": True, "active_state": "active", "health": 200}
+    if counter == "work":
+        # While it serves, only what the engine has computed counts.
+        before = dataclasses.replace(before, at=0.0, work=(("tokens", 5.0),))
+        now = dataclasses.replace(now, at=span, work=(("tokens", 6.0),), **was_up)
+    else:
+        fields = {"is_notify": True, "active_state": "activating"}
+        before = dataclasses.replace(before, at=0.0, **{counter: 0}, **fields)
+        now = dataclasses.replace(now, at=span, **{counter: span}, **fields)
+    verdict = classify([*samples[:-2], before, now], log, Limits())
+    assert verdict.state not in (HUNG_AT_START, HUNG_WHILE_SERVING)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SAMPLES, min_size=1, max_size=3), LINES, st.floats(1, 1000), st.floats(1, 1000))
+def test_more_patience_never_finds_a_hang_that_less_patience_does_not(samples, log, one, two):
+    few, many = sorted((one, two))
+    hasty = classify(samples, log, Limits(start_stall=few, stall=few, busy_stall=few))
+    patient = classify(samples, log, Limits(start_stall=many, stall=many, busy_stall=many))
+    if patient.state in (HUNG_AT_START, HUNG_WHILE_SERVING):
+        assert hasty.state == patient.state
