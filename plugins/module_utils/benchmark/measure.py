@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loop that measures: warm-up, rounds over all points, figures and GPUs of each run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
+    ceiling,
+    client,
+    figures,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep import (
+    Point,
+    schedule,
+    seconds_left,
+)
+
+Tell = Callable[[Point, int, int, "float | None"], None]
+"""Called before each run with its point, its number, how many there are, and the seconds left."""
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration: C(45 s), C(3 min 20 s)."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def progress_text(point: Point, number: int, count: int, left: float | None) -> str:
+    """What is shown of a run under way."""
+    text = f"run {number} of {count}: {point.label}"
+    return text if left is None else f"{text}; about {human_seconds(left)} left"
+
+
+def measure(
+    runner: client.Client,
+    watch: client.GpuWatch,
+    arguments: Callable[[Point, int], list[str]],
+    points: Sequence[Point],
+    *,
+    repeats: int,
+    seed: int,
+    time_limit: float,
+    run_timeout: float,
+    limits: Mapping[str, Any],
+    tell: Tell,
+) -> list[dict[str, Any]]:
+    """Measure a server.
+
+    Args:
+        runner: vLLM's client.
+        watch: The reader of the GPUs.
+        arguments: The arguments of C(vllm bench serve) for a point and a seed.
+        points: The loads.
+        repeats: Runs of each, beside the warm-up.
+        seed: Every run takes the next one.
+        time_limit: Seconds after which no further run is begun.
+        run_timeout: Seconds that one run may take.
+        limits: What C(ceiling.make) returned.
+        tell: Told of each run.
+
+    Returns:
+        For each point its load, its C(runs), their C(figures), its C(ceiling) and how much of it
+        was C(reached_percent). A point for which there was no time has no runs and no figures.
+
+    Raises:
+        ClientError: A run failed, or requests of it were not answered.
+    """
+    order = schedule(points, repeats)
+    began = time.monotonic()
+    durations: dict[tuple[int, int], float] = {}
+    runs: list[list[dict[str, Any]]] = [[] for _point in points]
+    for number, (turn, index) in enumerate(order):
+        left = seconds_left(points, order[number:], durations)
+        spent = time.monotonic() - began
+        # One whole round is made of what fits; a warm-up alone is of no use.
+        if spent > time_limit:
+            break
+        point = points[index] if turn else points[index].warm_up()
+        tell(point, number + 1, len(order), None if left is None else min(left, time_limit - spent))
+        at, clock = time.time(), time.monotonic()
+        try:
+            saved = runner.run(arguments(point, seed + number), run_timeout)
+        except client.ClientError as error:
+            raise client.ClientError(f"{point.label}: {error}") from error
+        durations[turn, index] = time.monotonic() - clock
+        problem = figures.run_problem(saved, point.prompts)
+        if problem is not None:
+            raise client.ClientError(f"{point.label}: {problem}")
+        if turn:
+            runs[index].append(
+                {
+                    "seconds": round(float(saved["duration"]), 3),
+                    "input_tokens": saved.get("total_input_tokens"),
+                    "output_tokens": saved.get("total_output_tokens"),
+                    "figures": figures.run_figures(saved),
+                    "gpus": watch.between(at, time.time()),
+                }
+            )
+    return [_point_result(point, made, limits) for point, made in zip(points, runs)]
+
+
+def _point_result(
+    point: Point, runs: list[dict[str, Any]], limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    summary = figures.summarise([run["figures"] for run in runs])
+    limit = ceiling.at(limits, point.concurrency, point.input_tokens, point.output_tokens)
+    tpot = summary["tpot_ms"]
+    return {
+        "concurrency": point.concurrency,
+        "input_tokens": point.input_tokens,
+        "output_tokens": point.output_tokens,
+        "prompts": point.prompts,
+        "runs": runs,
+        "figures": summary,
+        "ceiling": limit,
+        "reached_percent": ceiling.reached_percent(limit, tpot["median"] if tpot else None),
+    }
+
+
+def headline(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    """The two figures that an endpoint is known by.
+
+    Returns:
+        C(single_stream), the first load with one request at a time, and C(highest_throughput), the
+        load with the most output tokens a second: load, C(output_throughput) (tokens/s),
+        C(ttft_ms), C(tpot_ms), C(reached_percent); C(None) where none was measured.
+    """
+    measured = [point for point in points if point["figures"]["output_throughput"]]
+
+    def short(point: Mapping[str, Any]) -> dict[str, Any]:
+        result = {
+            key: point[key]
+            for key in ("concurrency", "input_tokens", "output_tokens", "reached_percent")
+        }
+        for name in ("output_throughput", "ttft_ms", "tpot_ms"):
+            figure = point["figures"][name]
+            result[name] = None if figure is None else figure["median"]
+        return result
+
+    single = [point for point in measured if point["concurrency"] == 1]
+    best = max(
+        measured, key=lambda point: point["figures"]["output_throughput"]["median"], default=None
+    )
+    return {
+        "single_stream": short(single[0]) if single else None,
+        "highest_throughput": short(best) if best is not None else None,
+    }
