@@ -113,6 +113,10 @@ _TEXTS = {
         "huggingface_hub cannot be used from {tools}: {said}. It is what fetches models; the"
         " role vllm_runtime installs it there, or set tools_path"
     ),
+    "peer": (
+        "{what} of {repo_id} cannot be copied from {endpoint}: {said}.{have} See that the model is"
+        " whole there and that this host may log in there, or fetch it from the Hub"
+    ),
     "other": ("{what} of {repo_id} cannot be had from {endpoint}: {said}{trace}"),
 }
 

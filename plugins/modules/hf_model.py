@@ -104,6 +104,36 @@ options:
     type: str
     choices: [size, sha256]
     default: size
+  fetch:
+    description:
+      - With V(false) nothing is fetched, written or asked for. A model that is not here, or not
+        whole, is only reported (RV(whole)).
+    type: bool
+    default: true
+  copy_from:
+    description:
+      - Another host whose cache has the revision, to copy it from there with rsync over SSH instead
+        of fetching it from the Hub. What that host recorded of the revision, its commit and the
+        hashes of its files, is taken over, and each file is compared with it. A copy that was cut
+        goes on where it stood.
+      - rsync and ssh must be installed on both.
+    type: dict
+    suboptions:
+      source:
+        description:
+          - The other host's O(cache_dir) as rsync names it, C(USER@HOST:/PATH); or
+            C(USER@HOST::MODULE), where the key is bound to an rsync daemon.
+        type: str
+        required: true
+      identity_file:
+        description: A private key on this host. When given, no other is offered.
+        type: path
+      known_hosts:
+        description: A file on this host with the other's host keys. When given, only these count.
+        type: path
+      port:
+        description: The other's SSH port.
+        type: int
   max_workers:
     description: How many files are fetched side by side.
     type: int
@@ -202,6 +232,11 @@ files_reused:
   elements: str
   returned: when O(state=present)
   sample: [tokenizer.json]
+whole:
+  description: Whether all of the model is here, as it was when it was verified.
+  type: bool
+  returned: when O(fetch=false)
+  sample: true
 other_commits:
   description: Other commits of the repository in the cache.
   type: list
@@ -240,6 +275,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import
     revision_problem,
     space,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_copy import Peer
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_errors import (
     explain,
     human_bytes,
@@ -291,7 +327,7 @@ class HfModel:
         self.cache = RepoCache(self.params["cache_dir"], self.repo_id)
         self.state = self.cache.state()
         self.result: dict[str, Any] = {"changed": False}
-        self._hub: Hub | None = None
+        self._hub: Hub | Peer | None = None
 
     def close(self) -> None:
         """End what is still going on."""
@@ -308,14 +344,18 @@ class HfModel:
             Failed: It cannot be brought.
             CacheError: The cache cannot be used.
         """
-        if self.module.check_mode:
+        if self.module.check_mode and self.params["fetch"]:
             self._bring()
             return
         commit = self._recorded()
         chosen = self._chosen(commit) if commit and not self.params["update"] else None
-        if commit and chosen and self._is_done(commit, chosen):
+        whole = bool(commit and chosen and self._is_done(commit, chosen))
+        if not self.params["fetch"]:
+            self.result["whole"] = whole
+        if commit and chosen and whole:
             # Nothing to do, and nothing is taken or written to find that out.
             self._report(commit, chosen, missing=set(), bytes_fetched=0)
+        if whole or not self.params["fetch"]:
             return
         with self.cache.lock():
             self.state = self.cache.state()  # what another run did while this one waited
@@ -398,7 +438,8 @@ class HfModel:
         moving = self.params["update"] and not self.pinned
         if commit is not None and chosen is not None and not moving:
             return commit, chosen
-        if self.module.check_mode and not os.path.exists(self._python()):
+        needs_client = not self.params["copy_from"]
+        if self.module.check_mode and needs_client and not os.path.exists(self._python()):
             return None
         try:
             commit = self._ask(self.revision if moving or commit is None else commit)
@@ -422,9 +463,9 @@ class HfModel:
         return commit, chosen
 
     def _ask(self, revision: str) -> str:
-        """Let the Hub list a revision's files; returns its commit."""
+        """Let the Hub, or the other host, list a revision's files; returns its commit."""
         hub = self._connect()
-        self.progress.update("asking the Hub for " + self.repo_id)
+        self.progress.update(f"asking for the files of {self.repo_id}")
         commit, files = hub.list(revision)
         bad = [f"{file.path!r} ({file.etag})" for file in files if not is_safe(file)]
         if bad or not COMMIT.match(commit):
@@ -530,7 +571,16 @@ class HfModel:
     def _python(self) -> str:
         return os.path.join(self.params["tools_path"], "bin", "python")
 
-    def _connect(self) -> Hub:
+    def _connect(self) -> Hub | Peer:
+        if self._hub is None and self.params["copy_from"]:
+            self._hub = Peer(
+                self.cache,
+                self.params["copy_from"],
+                self.params["stall_timeout"],
+                self.params["retries"],
+                self.module.tmpdir,
+                self.progress.update,
+            )
         if self._hub is None:
             environment = worker_environment(
                 os.environ, self.module.tmpdir, self.params["endpoint"], self.params["cache_dir"]
@@ -555,7 +605,7 @@ class HfModel:
                 error.event,
                 repo_id=self.repo_id,
                 revision=self.revision,
-                endpoint=self.params["endpoint"],
+                endpoint=(self.params["copy_from"] or {}).get("source", self.params["endpoint"]),
                 tools=self.params["tools_path"],
                 has_token=bool(self.params["token"]),
                 cache_dir=self.params["cache_dir"],
@@ -694,6 +744,16 @@ def main() -> None:
             "endpoint": {"type": "str", "default": "https://huggingface.co"},
             "token": {"type": "str", "no_log": True},
             "verify": {"type": "str", "choices": ["size", "sha256"], "default": "size"},
+            "fetch": {"type": "bool", "default": True},
+            "copy_from": {
+                "type": "dict",
+                "options": {
+                    "source": {"type": "str", "required": True},
+                    "identity_file": {"type": "path"},
+                    "known_hosts": {"type": "path"},
+                    "port": {"type": "int"},
+                },
+            },
             "max_workers": {"type": "int", "default": 8},
             "stall_timeout": {"type": "int", "default": 60},
             "retries": {"type": "int", "default": 5},

@@ -24,7 +24,10 @@ from ansible.utils.display import Display
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import DIRECTORY
 
 INTERVAL = 5.0
-"""Seconds between two lines."""
+"""Seconds between two lines of a host."""
+
+LINES = 4
+"""Hosts up to which this is so; of more, each is heard of less often."""
 
 
 def human_bytes(count: float) -> str:
@@ -63,6 +66,29 @@ def progress_line(host: str, state: Mapping[str, Any]) -> str:
     if state.get("detail"):
         parts.append(str(state["detail"]))
     return f"  {host}: {state['what']}" + (f": {', '.join(parts)}" if parts else "")
+
+
+def host_column(variables: Mapping[str, Any]) -> str:
+    """A host's name, as wide as the longest of those that run beside it, so that lines align."""
+    hosts = [str(host) for host in variables.get("ansible_play_batch", ())]
+    return str(variables["inventory_hostname"]).ljust(max(map(len, hosts), default=0))
+
+
+def calm_interval(hosts: int) -> float:
+    """Seconds between two lines of one host: with many hosts there are no more lines in all."""
+    return INTERVAL * max(1.0, hosts / LINES)
+
+
+def own_session(connection: Any) -> Any:
+    """A second session of a connection, to run a module while another runs in the first.
+
+    What belongs to one command (the temporary directory, the prompt of become) is its own; SSH
+    multiplexes the two.
+    """
+    session = copy.copy(connection)
+    session._shell = copy.copy(connection._shell)
+    session.become = copy.copy(connection.become)
+    return session
 
 
 class ProgressReader(threading.Thread):
@@ -119,17 +145,35 @@ class ProgressAction(ActionBase):
     ) -> dict[str, Any]:
         """Run the task."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        variables = task_vars or {}
+        result.update(self.follow(self.module, self._task.args, task_vars or {}))
+        return result
+
+    def follow(
+        self, module: str, arguments: Mapping[str, Any], variables: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Run a module that takes C(progress), and print how far it is.
+
+        Args:
+            module: Its fully qualified name.
+            arguments: Its parameters.
+            variables: The task's variables.
+
+        Returns:
+            What it returned.
+        """
         path = f"{DIRECTORY}/{uuid.uuid4().hex}.json"
-        reader = ProgressReader(self._connection, path, str(variables["inventory_hostname"]))
+        reader = ProgressReader(
+            self._connection,
+            path,
+            host_column(variables),
+            calm_interval(len(variables.get("ansible_play_batch", ()))),
+        )
         reader.start()
         try:
-            result.update(
-                self._execute_module(
-                    module_name=self.module,
-                    module_args={**self._task.args, "progress": path},
-                    task_vars=variables,
-                )
+            result: dict[str, Any] = self._execute_module(
+                module_name=module,
+                module_args={**arguments, "progress": path},
+                task_vars=variables,
             )
         finally:
             reader.stop()
