@@ -42,6 +42,19 @@ options:
     description: How long a server may take until it has computed a token, in seconds.
     type: int
     default: 600
+  drain:
+    description:
+      - How long requests under way get when a server is stopped, in seconds. New ones are refused
+        with status 503 meanwhile.
+    type: int
+    default: 30
+  api_keys:
+    description:
+      - The key that requests must bring, by the instance's name; kept in C(<name>.env) under
+        O(etc_dir), which only root and the servers read. An instance that is not named needs none,
+        but for a file C(<name>.env) that somebody else has written, which stays as it is.
+    type: dict
+    default: {}
   answer_timeout:
     description: The longest wait for one answer, in seconds.
     type: int
@@ -62,6 +75,14 @@ options:
     description: Where units are.
     type: path
     default: /etc/systemd/system
+  run_dir:
+    description: Where the servers' supervisors leave what they have found.
+    type: path
+    default: /run/vllm
+  supervisors_dir:
+    description: Where the supervisor is installed, in a folder named by its content.
+    type: path
+    default: /opt/vllm/supervisor
   releases_dir:
     description: Where the releases' virtual environments are.
     type: path

@@ -8,13 +8,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
+    CONTROL_NODES,
+    FINGERPRINT,
     config_file,
+    device_policy,
     drop_in,
     fingerprint,
+    service_settings,
 )
 
 SCHEMA = 1
@@ -54,27 +58,69 @@ class Deployment:
         return f"vllm@{self.name}.service"
 
 
-def deployment(wanted: Mapping[str, Any], release: str, unit: str, config_path: str) -> Deployment:
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What deployments on a host have in common.
+
+    Attributes:
+        release: vLLM's version.
+        unit: Text of the template unit.
+        supervisor: The folder of the supervisor, named by its content.
+        config_dir: Where vLLM's C(--config) files are.
+        start_timeout: Seconds that a start may take.
+        drain: Seconds that requests under way get when a server is stopped.
+        starts: Failed starts in a row after which a server is given up.
+        closed_devices: Whether a server can open its own GPUs and no other device.
+    """
+
+    release: str
+    unit: str
+    supervisor: str
+    config_dir: str = "/etc/vllm"
+    start_timeout: int = 600
+    drain: int = 30
+    starts: int = 5
+    closed_devices: bool = True
+
+
+def deployment(wanted: Mapping[str, Any], host: Host, nodes: Sequence[str] | None) -> Deployment:
     """What an instance of the plan is deployed as.
 
     Args:
         wanted: The instance: C(name), C(venv), C(config), C(environment), C(url),
             C(served_model_name).
-        release: vLLM's version.
-        unit: Text of the template unit.
-        config_path: Where vLLM's C(--config) file will be.
+        host: What it has in common with the host's others.
+        nodes: Its GPUs' device nodes; empty for none, C(None) for every GPU's.
     """
-    unit_name = f"vllm@{wanted['name']}.service"
+    name, venv = wanted["name"], wanted["venv"]
+    unit_name = f"vllm@{name}.service"
+    config_path = os.path.join(host.config_dir, f"{name}.yaml")
     config = config_file(unit_name, wanted["config"])
     environment = {name: str(value) for name, value in wanted["environment"].items()}
-    identity = fingerprint(unit, wanted["venv"], config, environment)
+    settings = device_policy(nodes) if host.closed_devices else ["DevicePolicy=auto"]
+    gpus = nodes is None or bool(nodes)
+    if gpus:
+        # As root: the node of the unified memory is made by the first who asks for it.
+        settings.append("ExecStartPre=+-/usr/bin/nvidia-modprobe -u -c=0")
+    model = str(wanted["config"].get("model", ""))
+    mounts = [path for path in (model, venv) if path.startswith("/")]
+    command = [f"{venv}/bin/python", "-I", "-S", host.supervisor]
+    command += [f"--name={name}", f"--vllm={venv}/bin/vllm", f"--config={config_path}"]
+    command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
+    # What matters only at the next start or stop is no reason for one.
+    identity = fingerprint(
+        service_settings(host.unit), command, settings, wanted["config"], environment
+    )
+    command += [f"--start-timeout={host.start_timeout}", f"--drain={host.drain}"]
+    command.append(f"--starts={host.starts}")
+    variables = {**environment, FINGERPRINT: identity}
     return Deployment(
         name=wanted["name"],
-        release=release,
-        venv=wanted["venv"],
-        unit=unit,
+        release=host.release,
+        venv=venv,
+        unit=host.unit,
         config=config,
-        drop_in=drop_in(unit_name, wanted["venv"], config_path, environment, identity),
+        drop_in=drop_in(unit_name, command, venv, variables, settings, mounts),
         fingerprint=identity,
         url=wanted["url"],
         served_model_name=wanted["served_model_name"],

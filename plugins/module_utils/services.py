@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import glob
 import grp
+import hashlib
 import json
 import os
+import pkgutil
 import shutil
+import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -28,22 +32,45 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client i
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
 from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
+    FINGERPRINT,
     MANAGED,
+    device_nodes,
+    environment_file,
     has_crashed,
     log_text,
     needs_start,
     parse_show,
-    running_fingerprint,
+    read_environment_file,
+    variable,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import verify
 
-PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,NeedDaemonReload"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,NeedDaemonReload,Job,StatusText"
+)
+API_KEY = "VLLM_API_KEY"
+SUPERVISOR_MAIN = """\
+import sys
+
+from supervisor.process import main
+
+sys.exit(main())
+"""
+NEEDRESTART = """\
+# Managed by Ansible (compute_plane.vllm). Unattended upgrades do not interrupt what is served.
+$nrconf{override_rc}{qr(^vllm\\@)} = 0;
+"""
 DROP_IN = "10-compute-plane.conf"
 POLL = 0.5
 LAST_WORDS = 2.0
 """Seconds that a server's last lines may take to reach the journal."""
 ONE_TOKEN_TIMEOUT = 30.0
+SUPERVISORS_TIME = 60.0
+"""Seconds that the supervisor has to end a start that is too long, and to stop what was there."""
+FAILED_STARTS = "failed-starts.json"
+"""The supervisor's memory of failed starts, in the unit's runtime directory."""
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "questions": {
@@ -59,12 +86,16 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         },
     },
     "start_timeout": {"type": "int", "default": 600},
+    "drain": {"type": "int", "default": 30},
+    "api_keys": {"type": "dict", "default": {}, "no_log": True},
     "answer_timeout": {"type": "int", "default": 60},
     "user": {"type": "str", "default": "vllm"},
     "etc_dir": {"type": "path", "default": "/etc/vllm"},
     "state_dir": {"type": "path", "default": "/var/lib/vllm"},
     "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+    "run_dir": {"type": "path", "default": "/run/vllm"},
     "releases_dir": {"type": "path", "default": "/opt/vllm/releases"},
+    "supervisors_dir": {"type": "path", "default": "/opt/vllm/supervisor"},
     "progress": {"type": "path"},
 }
 """Parameters of every module that starts a server."""
@@ -75,13 +106,29 @@ class StartFailed(Exception):
 
 
 class File:
-    """One file that is wanted with a content, an owner and a mode, or wanted absent."""
+    """One file that is wanted with a content, an owner and a mode, or wanted absent.
 
-    def __init__(self, path: str, text: str | None, mode: int = 0o644, group: str = "root") -> None:
+    Args:
+        path: Where it is.
+        text: Its content; C(None) for absent.
+        mode: Its mode.
+        group: Its group; its owner is root.
+        is_secret: Whether its content must not be shown.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        text: str | None,
+        mode: int = 0o644,
+        group: str = "root",
+        is_secret: bool = False,
+    ) -> None:
         self.path = path
         self.text = text
         self.mode = mode
         self.group = group
+        self.is_secret = is_secret
         self.before = read(path)
 
     def _gid(self) -> int:
@@ -113,6 +160,7 @@ class File:
             return
         os.makedirs(directory, mode=0o755, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=directory, prefix=".")
+        os.chmod(temporary, self.mode & 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as stream:
             stream.write(self.text)
             stream.flush()
@@ -123,11 +171,14 @@ class File:
 
     def diff(self) -> dict[str, str]:
         """Ansible's diff of this file."""
+        before, after = self.before or "", self.text or ""
+        if self.is_secret:
+            before, after = ("not shown\n" if text else "" for text in (before, after))
         return {
             "before_header": self.path,
             "after_header": self.path,
-            "before": self.before or "",
-            "after": self.text or "",
+            "before": before,
+            "after": after,
         }
 
 
@@ -179,18 +230,81 @@ class Services:
             + f'u {self.params["user"]} - "vLLM inference server" /var/lib/vllm\n',
         )
 
+    def environment_path(self, name: str) -> str:
+        """Where an instance's secrets are."""
+        return os.path.join(self.params["etc_dir"], f"{name}.env")
+
+    def common_files(self) -> list[File]:
+        """The files of the host that no instance has to itself, but for the template unit."""
+        files = [self.user_file()]
+        if os.path.exists("/etc/debian_version"):
+            files.append(File("/etc/needrestart/conf.d/compute_plane.vllm.conf", NEEDRESTART))
+        return files
+
     def files(self, wanted: Deployment) -> list[File]:
-        """The two files of an instance."""
+        """The files of an instance."""
         config = self.config_path(wanted.name)
         return [
             File(config, wanted.config, mode=0o640, group=self.params["user"]),
             File(self.drop_in_path(wanted.name), wanted.drop_in),
+            *self.secrets(wanted.name),
         ]
+
+    def secrets(self, name: str) -> list[File]:
+        """The file of an instance's secrets, where there is one or should be one of ours."""
+        path, key = self.environment_path(name), self.params["api_keys"].get(name)
+        if key is not None:
+            text = environment_file(f"vllm@{name}.service", {API_KEY: str(key)})
+            return [File(path, text, mode=0o640, group=self.params["user"], is_secret=True)]
+        if (read(path) or "").startswith(MANAGED.format(unit=f"vllm@{name}.service")):
+            return [File(path, None, is_secret=True)]
+        return []
+
+    def api_key(self, name: str) -> str | None:
+        """The key that requests to an instance need; C(None) for none."""
+        key = self.params["api_keys"].get(name)
+        if key is not None:
+            return str(key)
+        return read_environment_file(read(self.environment_path(name))).get(API_KEY)
+
+    def endpoint(self, wanted: Deployment, timeout: float) -> Endpoint:
+        """The server of a deployment, as this host asks it."""
+        return Endpoint(wanted.url, api_key=self.api_key(wanted.name), timeout=timeout)
 
     def files_of_removed(self, name: str) -> list[File]:
         """The files of an instance that is no longer wanted."""
         paths = (self.config_path(name), self.drop_in_path(name), self.record_path(name))
-        return [File(path, None) for path in paths]
+        files = [File(path, None) for path in paths]
+        return [*files, File(self.environment_path(name), None, is_secret=True)]
+
+    # -- what a deployment needs to know of the host --------------------------------------------
+
+    def supervisor(self) -> tuple[str, dict[str, str]]:
+        """The supervisor's folder, named by its content, and its files by their path in it."""
+        package = process.__name__.rpartition(".")[0]
+        # All that the supervisor's own module has imported, and nothing else is there.
+        modules = [name for name in sorted(sys.modules) if name.startswith(f"{package}.")]
+        files = {"__main__.py": SUPERVISOR_MAIN}
+        for name in ["__init__", *(module[len(package) + 1 :] for module in modules)]:
+            content = pkgutil.get_data(package, f"{name}.py")
+            if content is None:
+                self.fail(f"{package} has no {name}.py")
+            files[f"supervisor/{name}.py"] = content.decode("utf-8")
+        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
+        return os.path.join(self.params["supervisors_dir"], digest[:12]), files
+
+    def supervisor_files(self) -> list[File]:
+        """The supervisor's files."""
+        folder, files = self.supervisor()
+        return [File(os.path.join(folder, name), text) for name, text in files.items()]
+
+    def device_nodes(self, wanted: Mapping[str, Any]) -> list[str] | None:
+        """The device nodes of an instance's GPUs; C(None) when the driver does not tell."""
+        chosen = wanted["environment"].get("CUDA_VISIBLE_DEVICES")
+        if not chosen:
+            return []
+        paths = glob.glob("/proc/driver/nvidia/gpus/*/information")
+        return device_nodes(str(chosen).split(","), [read(path) or "" for path in paths])
 
     # -- programs -------------------------------------------------------------------------------
 
@@ -225,20 +339,36 @@ class Services:
 
     # -- state ----------------------------------------------------------------------------------
 
-    def running(self, state: dict[str, str]) -> str | None:
-        """The fingerprint that a unit's running server was started with; C(None) without one."""
+    def environ(self, state: dict[str, str]) -> bytes | None:
+        """The environment that a unit's running server was started with; C(None) without one."""
         pid = int(state.get("MainPID") or 0)
         if not pid:
             return None
         try:
             with open(f"/proc/{pid}/environ", "rb") as stream:
-                return running_fingerprint(stream.read())
+                return stream.read()
         except (FileNotFoundError, ProcessLookupError):
             return None
 
+    def running(self, state: dict[str, str]) -> str | None:
+        """The fingerprint of a unit's running server; C(None) without one."""
+        return variable(self.environ(state), FINGERPRINT)
+
     def start_reason(self, wanted: Deployment, state: dict[str, str]) -> str | None:
         """Why an instance must be started; C(None) when it need not be."""
-        return needs_start(state.get("ActiveState", ""), self.running(state), wanted.fingerprint)
+        environ = self.environ(state)
+        reason = needs_start(
+            state.get("ActiveState", ""), variable(environ, FINGERPRINT), wanted.fingerprint
+        )
+        if reason is None and variable(environ, API_KEY) != self.wanted_key(wanted.name):
+            return "its API key has changed"
+        return reason
+
+    def wanted_key(self, name: str) -> str | None:
+        """The key that a server started now would have."""
+        for file in self.secrets(name):
+            return read_environment_file(file.text).get(API_KEY)
+        return read_environment_file(read(self.environment_path(name))).get(API_KEY)
 
     def is_enabled(self, name: str) -> bool:
         """Whether an instance is started at boot."""
@@ -284,15 +414,18 @@ class Services:
                 self.fail(f"systemd-sysusers failed: {errors.strip() or output.strip()}")
 
     def remove(self, name: str) -> None:
-        """Stop an instance and remove what is ours of it."""
+        """Stop an instance and remove what is ours of it, its caches too."""
+        unit = f"vllm@{name}.service"
         self.progress.update(f"stopping {name}")
-        self.systemctl("disable", "--now", f"vllm@{name}.service")
+        self.systemctl("disable", "--now", unit)
+        self.systemctl("reset-failed", unit, check=False)
+        self.systemctl("clean", "--what=cache", "--what=runtime", unit, check=False)
         for file in self.files_of_removed(name):
             file.write()
 
     def write(self, files: list[File]) -> None:
         """Write those files that are not right, and let systemd read them."""
-        for file in files:
+        for file in [*self.common_files(), *self.supervisor_files(), *files]:
             if not file.is_right():
                 file.write()
         self.systemctl("daemon-reload")
@@ -308,34 +441,62 @@ class Services:
         """
         began, since = time.monotonic(), time.time() - 1
         unit = wanted.unit_name
-        endpoint = Endpoint(wanted.url, timeout=ONE_TOKEN_TIMEOUT)
+        endpoint = self.endpoint(wanted, ONE_TOKEN_TIMEOUT)
         before = self.show([unit])[unit]
+        # The supervisor has the start's deadline, and ends the start with a reason. Before that the
+        # former server has its time to stop.
+        longest = self.params["start_timeout"] + self.params["drain"] + SUPERVISORS_TIME
+        error = "systemd does not say that it is active"
         while True:
-            try:
-                endpoint.complete_one_token(wanted.served_model_name)
-                answered, error = True, "a server of another configuration answers"
-            except EndpointError as problem:
-                answered, error = False, str(problem)
             state = self.show([unit])[unit]
+            # Active means that the supervisor has had a token, if there is one: what was proved
+            # with an older version of this collection has none. The former server can still be
+            # there, about to stop.
+            if state.get("ActiveState") == "active" and self.running(state) == wanted.fingerprint:
+                try:
+                    endpoint.complete_one_token(wanted.served_model_name)
+                    return round(time.monotonic() - began, 1)
+                except EndpointError as problem:
+                    error = str(problem)
             elapsed = time.monotonic() - began
-            # The former server can still answer while it is being stopped.
-            if answered and self.running(state) == wanted.fingerprint:
-                return round(elapsed, 1)
             if has_crashed(before, state):
                 time.sleep(LAST_WORDS)
                 raise StartFailed(
-                    f"{unit} ended by itself after {elapsed:.0f} s (systemd's result: "
+                    self.verdict(wanted, since)
+                    or f"{unit} ended by itself after {elapsed:.0f} s (systemd's result: "
                     f"{state.get('Result')}). The end of its log:\n{self.log_tail(unit, since)}"
                 )
-            if elapsed > self.params["start_timeout"]:
+            if elapsed > longest:
                 raise StartFailed(
                     f"{unit} computed no token within {elapsed:.0f} s ({error}). "
                     f"The end of its log:\n{self.log_tail(unit, since)}"
                 )
-            said = self.journal(since, 1, "--identifier", f"vllm@{wanted.name}")
-            detail = log_text(said)[:100]
-            self.progress.update(f"starting {wanted.name}", elapsed=elapsed, detail=detail)
+            detail = state.get("StatusText") or log_text(
+                self.journal(since, 1, "--identifier", f"vllm@{wanted.name}")
+            )
+            self.progress.update(f"starting {wanted.name}", elapsed=elapsed, detail=detail[:100])
             time.sleep(POLL)
+
+    def verdict(self, wanted: Deployment, since: float) -> str | None:
+        """What the supervisor has found about a server that failed.
+
+        Args:
+            wanted: The deployment that was started.
+            since: When; what was said before, or of another configuration, does not count.
+        """
+        path = os.path.join(self.params["run_dir"], wanted.name, "verdict.json")
+        try:
+            verdict = json.loads(read(path) or "{}")
+            if verdict["at"] < since or verdict["fingerprint"] != wanted.fingerprint:
+                return None
+            lines = [f"{wanted.unit_name}: {verdict['state']}: {verdict['summary']}"]
+            lines += [f"  {line}" for line in verdict["evidence"]]
+            if verdict["remedy"]:
+                lines.append(f"  remedy: {verdict['remedy']}")
+        except (ValueError, KeyError, TypeError):
+            return None
+        tail = self.log_tail(wanted.unit_name, since)
+        return "\n".join([*lines, f"The end of its log:\n{tail}"])
 
     def log_tail(self, unit: str, since: float) -> str:
         """The last lines of a unit's journal, the server's and systemd's."""
@@ -348,6 +509,8 @@ class Services:
             StartFailed: As :meth:`wait_until_ready`.
         """
         self.systemctl("reset-failed", wanted.unit_name, check=False)
+        # What somebody asks for does not wait for what failed before.
+        File(os.path.join(self.params["run_dir"], wanted.name, FAILED_STARTS), None).write()
         self.systemctl("restart", "--no-block", wanted.unit_name)
         return self.wait_until_ready(wanted)
 
@@ -372,9 +535,7 @@ class Services:
         """See that a server which need not be started answers; prove it where that is still due."""
         began = time.monotonic()
         try:
-            Endpoint(wanted.url, timeout=ONE_TOKEN_TIMEOUT).complete_one_token(
-                wanted.served_model_name
-            )
+            self.endpoint(wanted, ONE_TOKEN_TIMEOUT).complete_one_token(wanted.served_model_name)
             seconds = round(time.monotonic() - began, 1)
         except EndpointError:  # it is starting, or something is wrong
             try:
@@ -434,11 +595,14 @@ class Services:
     def prune(self, keep: int) -> list[str]:
         """Remove releases that nothing uses, but for the newest ones; returns their paths."""
         used: set[str] = set()
+        drop_ins = ""
         for path in glob.glob(self.record_path("*")):
             record = read_record(read(path))
             if record is None:  # not ours to understand: nothing is removed
                 return []
-            used |= {d.venv for d in (record.current, record.previous) if d is not None}
+            kept = [d for d in (record.current, record.previous) if d is not None]
+            used |= {one.venv for one in kept}
+            drop_ins += "".join(one.drop_in for one in kept)
         proved = {}
         for marker in glob.glob(os.path.join(self.params["releases_dir"], "*", ".proved.json")):
             text = read(marker)
@@ -449,6 +613,9 @@ class Services:
             self.progress.update(f"removing {path}")
             os.unlink(os.path.join(path, ".proved.json"))  # first: half of it is not usable
             shutil.rmtree(path)
+        for folder in glob.glob(os.path.join(self.params["supervisors_dir"], "*")):
+            if folder not in drop_ins and folder != self.supervisor()[0]:
+                shutil.rmtree(folder)
         return removed
 
 

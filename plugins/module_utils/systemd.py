@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
@@ -39,6 +39,35 @@ def argument(word: str) -> str:
     return quote(word).replace("$", "$$")
 
 
+def service_settings(unit: str) -> list[str]:
+    """The settings of a unit file that its processes see.
+
+    Left out are comments, what orders units, and what systemd alone goes by: changes of those take
+    effect with C(daemon-reload) and ask for no restart.
+    """
+    settings, section = [], ""
+    for line in unit.splitlines():
+        text = line.strip()
+        if text.startswith("["):
+            section = text
+        elif section == "[Service]" and not text.startswith(("#", ";")) and "=" in text:
+            settings.append(text)
+    return [text for text in settings if text.split("=", 1)[0].rstrip() not in SYSTEMDS_OWN]
+
+
+SYSTEMDS_OWN = frozenset(
+    {
+        "Restart",
+        "RestartPreventExitStatus",
+        "RestartSec",
+        "TimeoutStartSec",
+        "TimeoutStopSec",
+        "KillMode",
+    }
+)
+"""Settings that systemd reads anew with C(daemon-reload), for services that run too."""
+
+
 def config_file(unit: str, config: Mapping[str, Any]) -> str:
     """VLLM's C(--config) file of an instance: one line a flag, each value a JSON scalar or flow.
 
@@ -50,21 +79,101 @@ def config_file(unit: str, config: Mapping[str, Any]) -> str:
     return MANAGED.format(unit=unit) + "".join(lines)
 
 
+def environment_file(unit: str, variables: Mapping[str, str]) -> str:
+    """A file for C(EnvironmentFile=) (systemd.exec(5)).
+
+    Args:
+        unit: The unit's name, for the comment at the top.
+        variables: Names and values.
+    """
+    lines = []
+    for name, value in sorted(variables.items()):
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            raise ValueError(f"control character in the value of {name}")
+        lines.append(name + '="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"\n')
+    return MANAGED.format(unit=unit) + "".join(lines)
+
+
+def read_environment_file(text: str | None) -> dict[str, str]:
+    """The variables in such a file, as :func:`environment_file` or a person wrote them."""
+    variables = {}
+    for line in (text or "").splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or name.startswith(("#", ";")):
+            continue
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = re.sub(r'\\(["\\$`])', r"\1", value[1:-1])
+        variables[name] = value.strip("'") if value[:1] == "'" else value
+    return variables
+
+
+def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:
+    """The device nodes of GPUs.
+
+    Args:
+        gpus: Their UUIDs.
+        information: What the driver says of each GPU that there is, in
+            C(/proc/driver/nvidia/gpus/*/information): C(GPU UUID:) and C(Device Minor:).
+
+    Returns:
+        Such as C(/dev/nvidia0), in the order of the UUIDs; C(None) when the driver does not tell.
+    """
+    minors = {}
+    for text in information:
+        fields = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
+        if fields.get("Device Minor", "").isdigit():
+            minors[fields.get("GPU UUID")] = int(fields["Device Minor"])
+    if not all(uuid in minors for uuid in gpus):
+        return None
+    return [f"/dev/nvidia{minors[uuid]}" for uuid in gpus]
+
+
+CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+"""What CUDA opens besides the GPU's own node."""
+
+
+def device_policy(nodes: Sequence[str] | None) -> list[str]:
+    """The settings that let a server open its own GPUs and no other device.
+
+    Major 195 is NVIDIA's for good (Linux, Documentation/admin-guide/devices.txt); written by number
+    the nodes need not be there yet. The others' numbers differ from boot to boot, and the names are
+    those of /proc/devices, of which a driver has some and not others.
+
+    Args:
+        nodes: The GPUs' nodes; C(None) allows every GPU, empty none.
+    """
+    allowed = []
+    if nodes is None:
+        allowed = ["char-nvidia", "char-nvidia-frontend", "char-195"]
+    elif nodes:
+        minors = [node[len("/dev/nvidia") :] for node in nodes]
+        # 255 is /dev/nvidiactl, 254 /dev/nvidia-modeset.
+        allowed = [f"/dev/char/195:{minor}" for minor in [*minors, "255", "254"]]
+    if allowed:
+        names = ("uvm", "caps", "caps-imex-channels", "nvswitch", "nvlink")
+        allowed += [f"char-nvidia-{name}" for name in names]
+    return ["DevicePolicy=closed", *(f"DeviceAllow={name} rw" for name in allowed)]
+
+
 def drop_in(
-    unit: str, venv: str, config_path: str, environment: Mapping[str, str], fingerprint: str
+    unit: str,
+    command: Sequence[str],
+    venv: str,
+    environment: Mapping[str, str],
+    settings: Sequence[str],
+    mounts: Sequence[str],
 ) -> str:
     """The part of the unit that is this instance's own.
 
     Args:
         unit: The unit's name.
+        command: What is run.
         venv: The release's virtual environment.
-        config_path: vLLM's C(--config) file.
         environment: Variables of the server.
-        fingerprint: Identifies this configuration; see :func:`fingerprint`.
+        settings: Further lines of C([Service]).
+        mounts: Paths whose file systems must be mounted before.
     """
-    command = " ".join(
-        argument(word) for word in (f"{venv}/bin/vllm", "serve", "--config", config_path)
-    )
+    words = " ".join(argument(word) for word in command)
     # Where the plan found nvcc, so that FlashInfer finds it too.
     cuda = [f"{environment['CUDA_HOME']}/bin"] if "CUDA_HOME" in environment else []
     variables = {
@@ -72,12 +181,21 @@ def drop_in(
         "PYTHONPYCACHEPREFIX": f"{venv}/.pycache",
         "VIRTUAL_ENV": venv,
         "PATH": ":".join([f"{venv}/bin", *cuda, SYSTEM_PATH]),
-        FINGERPRINT: fingerprint,
     }
     lines = [
         f"Environment={quote(f'{name}={value}')}\n" for name, value in sorted(variables.items())
     ]
-    return MANAGED.format(unit=unit) + "[Service]\n" + f"ExecStart={command}\n" + "".join(lines)
+    return "".join(
+        [
+            MANAGED.format(unit=unit),
+            "[Unit]\n" if mounts else "",
+            *(f"RequiresMountsFor={quote(path)}\n" for path in mounts),
+            "[Service]\n",
+            f"ExecStart={words}\n",
+            *(f"{setting}\n" for setting in settings),
+            *lines,
+        ]
+    )
 
 
 def fingerprint(*parts: object) -> str:
@@ -96,12 +214,12 @@ def parse_show(output: str) -> list[dict[str, str]]:
     return units
 
 
-def running_fingerprint(environ: bytes | None) -> str | None:
-    """The fingerprint in a process's environment, as C(/proc/PID/environ) gives it."""
-    prefix = FINGERPRINT.encode("ascii") + b"="
-    for variable in (environ or b"").split(b"\0"):
-        if variable.startswith(prefix):
-            return variable[len(prefix) :].decode("ascii", "replace")
+def variable(environ: bytes | None, name: str) -> str | None:
+    """A variable in a process's environment, as C(/proc/PID/environ) gives it."""
+    prefix = name.encode("ascii") + b"="
+    for entry in (environ or b"").split(b"\0"):
+        if entry.startswith(prefix):
+            return entry[len(prefix) :].decode("utf-8", "replace")
     return None
 
 
@@ -144,7 +262,10 @@ def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
         before: C(systemctl show) when it was started.
         after: C(systemctl show) now.
     """
-    if after.get("ActiveState") in ("failed", "inactive"):
+    if after.get("ActiveState") == "failed":
+        return True
+    # Between the stop and the start of a restart it is inactive too, with the job still there.
+    if after.get("ActiveState") == "inactive" and after.get("Job", "0") in ("", "0"):
         return True
     if after.get("SubState") == "auto-restart":
         return True

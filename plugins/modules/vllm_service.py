@@ -85,6 +85,17 @@ options:
         runs with or a rollback goes to; the newest stay.
     type: int
     default: 2
+  starts:
+    description: How often a server is started that fails before it is ready, until it is given up.
+    type: int
+    default: 5
+  device_policy:
+    description:
+      - With V(closed) a server can open the device nodes of its own GPUs and no others but those
+        like C(/dev/null). With V(auto) it can open whatever the host has, as far as modes let it.
+    type: str
+    choices: [closed, auto]
+    default: closed
 """
 
 EXAMPLES = r"""
@@ -133,7 +144,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+    Host,
+    deployment,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
     ARGUMENTS,
     Services,
@@ -144,10 +158,17 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.services import
 def bring_about(services: Services) -> None:
     """Decide, apply, start one after the other, prove, report."""
     module, params = services.module, services.params
-    wanted = [
-        deployment(i, params["release"], params["unit"], services.config_path(i["name"]))
-        for i in params["instances"]
-    ]
+    host = Host(
+        release=params["release"],
+        unit=params["unit"],
+        supervisor=services.supervisor()[0],
+        config_dir=params["etc_dir"],
+        start_timeout=params["start_timeout"],
+        drain=params["drain"],
+        starts=params["starts"],
+        closed_devices=params["device_policy"] == "closed",
+    )
+    wanted = [deployment(one, host, services.device_nodes(one)) for one in params["instances"]]
     states = services.show([one.unit_name for one in wanted])
     reasons = {one.name: services.start_reason(one, states[one.unit_name]) for one in wanted}
     records = {one.name: services.record(one.name) for one in wanted}
@@ -163,7 +184,8 @@ def bring_about(services: Services) -> None:
             "ready_seconds": None,
         }
     removed = params["removed_instances"]
-    files = [services.user_file(), services.unit_file(params["unit"])]
+    files = [*services.common_files(), services.unit_file(params["unit"])]
+    files += services.supervisor_files()
     files += [file for name in removed for file in services.files_of_removed(name)]
     files += [file for one in wanted for file in services.files(one)]
     wrong = [file for file in files if not file.is_right()]
@@ -215,6 +237,8 @@ def main() -> None:
             },
             "removed_instances": {"type": "list", "elements": "str", "default": []},
             "keep_releases": {"type": "int", "default": 2},
+            "starts": {"type": "int", "default": 5},
+            "device_policy": {"type": "str", "choices": ["closed", "auto"], "default": "closed"},
             **ARGUMENTS,
         },
         supports_check_mode=True,

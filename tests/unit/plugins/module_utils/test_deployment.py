@@ -21,8 +21,15 @@ WANTED: dict[str, Any] = {
 }
 
 
+HOST = d.Host("0.14.1", "[Service]\nType=notify\n", "/opt/vllm/supervisor/0123456789ab")
+
+
 def make(**changes: Any) -> d.Deployment:
-    return d.deployment({**WANTED, **changes}, "0.14.1", "[Unit]\n", "/etc/vllm/a.yaml")
+    return d.deployment({**WANTED, **changes}, HOST, [])
+
+
+def on(nodes: list[str] | None = None, **changes: Any) -> d.Deployment:
+    return d.deployment(WANTED, dataclasses.replace(HOST, **changes), nodes or [])
 
 
 def test_a_deployment_is_what_the_plan_says() -> None:
@@ -51,9 +58,64 @@ def test_another_configuration_has_another_fingerprint(changes: dict[str, Any]) 
     assert make(**changes).fingerprint != make().fingerprint
 
 
-def test_another_unit_has_another_fingerprint() -> None:
-    other = d.deployment(WANTED, "0.14.1", "[Unit]\nAfter=x\n", "/etc/vllm/a.yaml")
-    assert other.fingerprint != make().fingerprint
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "[Service]\nType=notify\nUMask=0077\n",
+        "[Service]\nType=exec\n",
+        "[Service]\n",
+    ],
+)
+def test_a_unit_that_the_server_sees_otherwise_has_another_fingerprint(unit: str) -> None:
+    assert on(unit=unit).fingerprint != make().fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unit": "# said otherwise\n[Service]\n\n  # and here\nType=notify\n"},
+        {"unit": "[Unit]\nAfter=x\n[Service]\nType=notify\n[Install]\nWantedBy=y\n"},
+        {"unit": "[Service]\nType=notify\nRestartSec=9\nTimeoutStopSec=9\n"},
+        {"start_timeout": 99},
+        {"drain": 99},
+        {"starts": 9},
+    ],
+)
+def test_what_needs_no_restart_has_the_same_fingerprint(changes: dict[str, Any]) -> None:
+    other = on(**changes)
+    assert other.fingerprint == make().fingerprint
+    assert other != make()
+
+
+def test_another_supervisor_and_other_devices_need_a_restart() -> None:
+    assert on(supervisor="/opt/vllm/supervisor/ba9876543210").fingerprint != make().fingerprint
+    assert on(closed_devices=False).fingerprint != make().fingerprint
+    assert on(["/dev/nvidia0"]).fingerprint != on(["/dev/nvidia1"]).fingerprint
+
+
+def test_a_server_on_the_cpu_opens_no_device_and_waits_for_none() -> None:
+    assert "DevicePolicy=closed\n" in make().drop_in
+    assert "DeviceAllow" not in make().drop_in
+    assert "--device" not in make().drop_in
+
+
+def test_a_server_opens_its_own_gpus_and_waits_for_them() -> None:
+    text = on(["/dev/nvidia1"]).drop_in
+    assert "DeviceAllow=/dev/char/195:1 rw\n" in text
+    assert "DeviceAllow=/dev/char/195:0 rw\n" not in text
+    assert '"--device=/dev/nvidia1" "--device=/dev/nvidiactl" "--device=/dev/nvidia-uvm"' in text
+
+
+def test_the_device_policy_is_relaxed_by_one_switch() -> None:
+    text = on(["/dev/nvidia1"], closed_devices=False).drop_in
+    assert "DevicePolicy=auto\n" in text
+    assert "DeviceAllow" not in text
+
+
+def test_the_model_and_the_release_must_be_mounted() -> None:
+    text = make().drop_in
+    assert text.index('[Unit]\nRequiresMountsFor="/m"\n') < text.index("[Service]")
+    assert f'RequiresMountsFor="{WANTED["venv"]}"\n' in text
 
 
 ONE, TWO = make(), make(venv="/opt/vllm/releases/r2")

@@ -36,13 +36,20 @@ def test_a_dollar_in_an_argument_is_not_a_variable() -> None:
 
 def test_the_drop_in_keeps_each_setting_on_a_line_of_its_own() -> None:
     text = systemd.drop_in(
-        "vllm@a.service", "/opt/vllm/releases/r", "/etc/vllm/a.yaml", {"A": "1 2"}, "0123"
+        "vllm@a.service",
+        ["/opt/vllm/releases/r/bin/python", "-I", "100%"],
+        "/opt/vllm/releases/r",
+        {"A": "1 2"},
+        ["DevicePolicy=closed"],
+        ["/srv/m"],
     )
     assert text.splitlines()[1:] == [
+        "[Unit]",
+        'RequiresMountsFor="/srv/m"',
         "[Service]",
-        'ExecStart="/opt/vllm/releases/r/bin/vllm" "serve" "--config" "/etc/vllm/a.yaml"',
+        'ExecStart="/opt/vllm/releases/r/bin/python" "-I" "100%%"',
+        "DevicePolicy=closed",
         'Environment="A=1 2"',
-        'Environment="COMPUTE_PLANE_FINGERPRINT=0123"',
         (
             'Environment="PATH=/opt/vllm/releases/r/bin:'
             '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
@@ -53,7 +60,7 @@ def test_the_drop_in_keeps_each_setting_on_a_line_of_its_own() -> None:
 
 
 def test_the_cuda_toolkit_is_on_the_path_where_the_plan_names_it() -> None:
-    text = systemd.drop_in("vllm@a.service", "/v", "/e", {"CUDA_HOME": "/usr/local/cuda"}, "0")
+    text = systemd.drop_in("u", ["/v"], "/v", {"CUDA_HOME": "/usr/local/cuda"}, [], [])
     assert 'Environment="PATH=/v/bin:/usr/local/cuda/bin:/usr/local/sbin:' in text
 
 
@@ -99,9 +106,66 @@ def test_several_units_are_read_from_one_answer() -> None:
 
 def test_the_fingerprint_of_a_running_server() -> None:
     environ = b"PATH=/bin\0COMPUTE_PLANE_FINGERPRINT=0123456789abcdef\0HOME=/\0"
-    assert systemd.running_fingerprint(environ) == "0123456789abcdef"
-    assert systemd.running_fingerprint(b"PATH=/bin\0") is None
-    assert systemd.running_fingerprint(None) is None
+    assert systemd.variable(environ, systemd.FINGERPRINT) == "0123456789abcdef"
+    assert systemd.variable(b"PATH=/bin\0", systemd.FINGERPRINT) is None
+    assert systemd.variable(None, systemd.FINGERPRINT) is None
+
+
+SECRETS = ["plain", 'with "quotes"', r"back\slash \" twice", "$HOME `id`", "a=b # c", " é "]
+
+
+@pytest.mark.parametrize("value", SECRETS)
+def test_a_secret_is_read_as_it_was_written(value: str) -> None:
+    text = systemd.environment_file("vllm@a.service", {"VLLM_API_KEY": value, "B": "2"})
+    assert systemd.read_environment_file(text) == {"VLLM_API_KEY": value, "B": "2"}
+    assert text.count("\n") == 3
+
+
+def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValueError, match="VLLM_API_KEY") as refusal:
+        systemd.environment_file("u", {"VLLM_API_KEY": "geheim\nB=2"})
+    assert "geheim" not in str(refusal.value)
+
+
+def test_a_file_of_secrets_that_a_person_wrote_is_read() -> None:
+    text = "# mine\n\nVLLM_API_KEY=abc\n ; not this\nX='y z'\nnothing\n"
+    assert systemd.read_environment_file(text) == {"VLLM_API_KEY": "abc", "X": "y z"}
+    assert systemd.read_environment_file(None) == {}
+
+
+# /proc/driver/nvidia/gpus/<bus>/information as the driver writes it.
+INFORMATION = """\
+Model: \t\t NVIDIA GeForce RTX 3090
+IRQ:   \t\t 120
+GPU UUID: \t GPU-{uuid}
+Video BIOS: \t 94.02.42.00.0f
+Bus Type: \t PCIe
+Bus Location: \t 0000:01:00.0
+Device Minor: \t {minor}
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nodes"),
+    [
+        (["GPU-a"], ["/dev/nvidia1"]),
+        (["GPU-b", "GPU-a"], ["/dev/nvidia0", "/dev/nvidia1"]),
+        (["GPU-c"], None),
+        (["0"], None),
+        ([], []),
+    ],
+)
+def test_the_nodes_of_gpus(gpus: list[str], nodes: list[str] | None) -> None:
+    texts = [INFORMATION.format(uuid="a", minor=1), INFORMATION.format(uuid="b", minor=0), ""]
+    assert systemd.device_nodes(gpus, texts) == nodes
+
+
+def test_every_gpu_is_allowed_where_the_driver_does_not_tell() -> None:
+    policy = systemd.device_policy(None)
+    assert policy[0] == "DevicePolicy=closed"
+    assert "DeviceAllow=char-195 rw" in policy
+    assert "DeviceAllow=char-nvidia-uvm rw" in policy
+    assert systemd.device_policy([]) == ["DevicePolicy=closed"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +189,9 @@ def test_why_a_service_is_started(active: str, running: str | None, reason: str 
 @pytest.mark.parametrize(
     ("after", "crashed"),
     [
+        # Between the stop and the start of a restart.
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "77"}, False),
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "0"}, True),
         ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, False),
         ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, False),
         ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, True),

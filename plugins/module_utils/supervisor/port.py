@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server's port: free before the start, closed to new work before the stop."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h; Python has no name for it
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 48\r\n\r\n"
+    b'{"error": {"message": "the server is stopping"}}'
+)
+
+
+def _socket(host: str) -> socket.socket:
+    # As vLLM does it: vllm/entrypoints/openai/api_server.py, create_server_socket.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on the port.
+
+    vLLM itself would not notice a second server of the same user there: it asks for SO_REUSEPORT,
+    and the kernel then deals the connections out to both.
+    """
+    with _socket(host) as trial:
+        try:
+            trial.bind((host, port))
+            trial.listen(1)
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
+
+
+class Refusal:
+    """Takes the port's new connections from the server and refuses them with 503.
+
+    vLLM offers no way to stop accepting. It listens with SO_REUSEPORT, so a second socket of the
+    same user joins its group, and a filter (two machine words, no privilege: socket(7),
+    SO_ATTACH_REUSEPORT_CBPF) deals every new connection to that one. What the server has accepted
+    stays with it; a client that keeps its connection can still send requests over it.
+
+    Args:
+        host: The address that the server listens on.
+        port: Its port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.refused = 0
+        self._socket = _socket(host)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.bind((host, port))
+        self._socket.listen(128)
+        # struct sock_fprog with one instruction, BPF_RET | BPF_K: the group's socket 1, which is
+        # this one; the server's own was the first.
+        program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 1))
+        self._socket.setsockopt(
+            socket.SOL_SOCKET,
+            SO_ATTACH_REUSEPORT_CBPF,
+            struct.pack("HP", 1, ctypes.addressof(program)),
+        )
+        self._socket.settimeout(0.2)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._refuse, daemon=True)
+
+    def _refuse(self) -> None:
+        while not self._ended.is_set():
+            try:
+                client, _ = self._socket.accept()
+            except OSError:  # nobody came
+                continue
+            self.refused += 1
+            with client:
+                client.settimeout(1)
+                try:
+                    client.recv(65536)  # unread data would turn the answer into a reset
+                    client.sendall(_REFUSAL)
+                except OSError:  # it went away
+                    continue
+
+    def __enter__(self) -> Refusal:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._socket.close()

@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tells that a vLLM server computes: a completion of one token, and counters that move."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server answers and how it is asked.
+
+    Attributes:
+        host: An address that this host itself reaches.
+        port: The TCP port.
+        model: The name that requests give.
+        api_key: Sent as a bearer token; C(None) for none.
+        tls: Whether the server speaks TLS. Its certificate names the outside's host, not this
+            one, and is not checked.
+    """
+
+    host: str
+    port: int
+    model: str
+    api_key: str | None = None
+    tls: bool = False
+
+
+class ProbeFailed(Exception):
+    """There was no answer, or not the right one; the message says how."""
+
+
+def read_config(text: str) -> dict[str, object]:
+    """The flags in vLLM's C(--config) file as this collection writes it: C(key: JSON) lines."""
+    config: dict[str, object] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if not colon or line.startswith((" ", "#")):
+            continue
+        try:
+            config[key.strip()] = json.loads(value)
+        except ValueError:  # somebody edited it, in YAML
+            config[key.strip()] = value.strip().strip("'\"")
+    return config
+
+
+def address_of(config: Mapping[str, object], api_key: str | None) -> Address:
+    """Where the server with this configuration will answer.
+
+    The defaults are vLLM's: every interface, port 8000, the model's own name
+    (vllm/entrypoints/openai/cli_args.py).
+    """
+    host = str(config.get("host") or "0.0.0.0")  # noqa: S104 - replaced in the next line
+    names = config.get("served-model-name")
+    name = names[0] if isinstance(names, list) and names else names or config.get("model")
+    return Address(
+        host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host),  # noqa: S104
+        port=int(str(config.get("port") or 8000)),
+        model=str(name),
+        api_key=api_key,
+        tls="ssl-certfile" in config,
+    )
+
+
+def request(address: Address, path: str, body: object, timeout: float) -> bytes:
+    """Ask for a path: C(GET), or C(POST) with a body. No proxy is ever asked.
+
+    Raises:
+        ProbeFailed: There was no answer within the time, or its status is not 200.
+    """
+    connection: http.client.HTTPConnection
+    if address.tls:
+        context = ssl._create_unverified_context()  # noqa: S323 - see Address.tls
+        connection = http.client.HTTPSConnection(
+            address.host, address.port, timeout=timeout, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+    headers = {"Content-Type": "application/json", "Connection": "close"}
+    if address.api_key:
+        headers["Authorization"] = f"Bearer {address.api_key}"
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, content, headers)
+        response = connection.getresponse()
+        answer = response.read()
+    except socket.timeout as error:
+        raise ProbeFailed(f"{path} did not answer within {timeout:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise ProbeFailed(f"{path} cannot be reached: {error}") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        text = answer.decode("utf-8", "replace").strip()[:300]
+        raise ProbeFailed(f"{path} answered {response.status}: {text}")
+    return answer
+
+
+def complete_one_token(address: Address, timeout: float) -> None:
+    """Have the engine compute one token.
+
+    C(/health) and C(/v1/models) answer 200 also when the engine hangs (vllm issue 42897).
+
+    Raises:
+        ProbeFailed: No token came back.
+    """
+    body = {"model": address.model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+    answer = request(address, "/v1/completions", body, timeout)
+    try:
+        tokens = json.loads(answer)["usage"]["completion_tokens"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProbeFailed(f"/v1/completions answered {answer[:200]!r}") from error
+    if tokens != 1:
+        raise ProbeFailed(f"/v1/completions computed {tokens} tokens instead of one")
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What C(/metrics) says of the engine.
+
+    Attributes:
+        running: Requests that are being computed.
+        waiting: Requests that wait for that.
+        work: Everything that moves while the engine computes, to be compared with another reading:
+            tokens, iterations, and how much of the KV cache is used, which alone moves during the
+            prefill of a long prompt.
+        tokens: Tokens generated since the start.
+    """
+
+    running: int
+    waiting: int
+    work: tuple[tuple[str, float], ...]
+    tokens: int
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is there."""
+        return self.running == 0 and self.waiting == 0
+
+
+# vllm/v1/metrics/loggers.py; prometheus_client adds _total to a counter's name.
+_WORK = (
+    "vllm:generation_tokens_total",
+    "vllm:prompt_tokens_total",
+    "vllm:iteration_tokens_total_count",
+    "vllm:request_success_total",
+    "vllm:num_preemptions_total",
+    "vllm:kv_cache_usage_perc",
+)
+_SAMPLE = re.compile(r"^(vllm:\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
+
+
+def read_counters(text: str) -> Counters:
+    """Read what C(/metrics) answered, summed over engines and labels."""
+    sums: dict[str, float] = {}
+    for name, value in _SAMPLE.findall(text):
+        sums[name] = sums.get(name, 0.0) + float(value)
+    return Counters(
+        running=int(sums.get("vllm:num_requests_running", 0)),
+        waiting=int(sums.get("vllm:num_requests_waiting", 0)),
+        work=tuple((name, sums[name]) for name in _WORK if name in sums),
+        tokens=int(sums.get("vllm:generation_tokens_total", 0)),
+    )
+
+
+def counters(address: Address, timeout: float) -> Counters:
+    """Ask for the counters.
+
+    Raises:
+        ProbeFailed: There was no answer.
+    """
+    return read_counters(request(address, "/metrics", None, timeout).decode("utf-8", "replace"))

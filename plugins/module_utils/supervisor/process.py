@@ -1,0 +1,364 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor: starts a vLLM server, says when it is ready, watches over it, and stops it well.
+
+systemd sees C(Type=notify): READY=1 after a real token, STATUS= all the time, WATCHDOG=1 while the
+server is not found to hang. Whatever ends by itself, also with status 0 (vllm issue 48966), is a
+failure, is told with its cause, and leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Callable
+
+from . import backoff, classify
+from .notify import Notifier
+from .port import Refusal, is_free
+from .probe import ProbeFailed, address_of, counters, read_config
+from .processes import adopt_orphans, kill_descendants
+from .sample import Sample, Sampler
+from .watch import Progress, Questions, is_idle
+
+GAVE_UP = 69
+"""Exit status, sysexits.h's EX_UNAVAILABLE: RestartPreventExitStatus= of the unit."""
+TICK = 1.0
+LOOK_AT_START, LOOK_WHEN_BUSY = 2.0, 5.0
+"""Seconds between two looks; without requests it is a third of what a hang may last."""
+STOP_GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL; 0.14.1 needs over a minute with a request under way."""
+LOG_LINES = 400
+
+
+def say(text: str, level: int = 6) -> None:
+    """Write lines to the journal with a syslog level: 3 error, 4 warning, 5 notice, 6 info."""
+    for line in text.splitlines():
+        sys.stdout.write(f"<{level}>supervisor: {line}\n")
+    sys.stdout.flush()
+
+
+class Supervisor:
+    """One run of one server.
+
+    Args:
+        options: The command line, see :func:`arguments`.
+        environ: The unit's environment.
+    """
+
+    def __init__(self, options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+        self.options = options
+        self.run_dir = environ.get("RUNTIME_DIRECTORY", ".")
+        with open(options.config, encoding="utf-8") as stream:
+            self.config = read_config(stream.read())
+        self.address = address_of(self.config, environ.get("VLLM_API_KEY"))
+        self.notifier = Notifier()
+        fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
+        self.fingerprint = fingerprint
+        self.failures = backoff.Failures(self.run_dir, fingerprint)
+        watchdog = int(environ.get("WATCHDOG_USEC", "60000000")) / 1e6
+        self.limits = classify.Limits(
+            start_deadline=options.start_timeout,
+            start_stall=min(120.0, options.start_timeout / 2),
+            stall=watchdog / 2,
+        )
+        self.sampler = Sampler(self.address, exclude=(os.getpid(),), gpu=bool(options.device))
+        self.questions = Questions(self.address, timeout=watchdog)
+        self.samples: collections.deque[Sample] = collections.deque(maxlen=200)
+        self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
+        self.stopping = threading.Event()
+        self.server: subprocess.Popen[bytes] | None = None
+        self.reader: threading.Thread | None = None
+        self.began = time.monotonic()
+        self.ready = False
+
+    # -- before the start -------------------------------------------------------------------------
+
+    def wait(self, seconds: float, until: Callable[[], bool], what: str) -> bool:
+        """Wait for something, at most so long, or until somebody stops the unit."""
+        end = time.monotonic() + seconds
+        while not until() and not self.stopping.is_set():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self.notifier.status(f"{what}, up to {left:.0f} s more")
+            # systemd's own deadline begins with the start of the server.
+            deadline = self.options.start_timeout + 60
+            self.notifier.send(f"EXTEND_TIMEOUT_USEC={int(deadline * 1e6)}")
+            self.stopping.wait(min(left, TICK))
+        return True
+
+    def back_off(self) -> None:
+        """Wait, where starts before this one have failed."""
+        failed = self.failures.summaries
+        if failed:
+            what = f"waiting before start {len(failed) + 1} of {self.options.starts}"
+            say(f"{what}: {backoff.delay(len(failed)):.0f} s. The last one: {failed[-1]}", 5)
+            self.wait(backoff.delay(len(failed)), lambda: False, what)
+
+    def wait_for_devices(self) -> str | None:
+        """Wait for the GPU's device nodes; returns what is wrong with them, if anything."""
+        missing = [path for path in self.options.device if not os.path.exists(path)]
+        if not missing:
+            return None
+        names = ", ".join(missing)
+        say(f"waiting for {names}", 5)
+        if self.wait(
+            self.options.device_timeout,
+            lambda: all(os.path.exists(path) for path in missing),
+            f"waiting for {names}",
+        ):
+            # systemd has made the unit's list of devices without them.
+            return f"{names} came late; starting anew with access to them"
+        return f"{names} not there after {self.options.device_timeout:.0f} s: is the driver loaded?"
+
+    def start(self) -> None:
+        """Start the server, and keep the end of its log on the way to the journal."""
+        self.began = time.monotonic()
+        self.server = subprocess.Popen(
+            [self.options.vllm, "serve", "--config", self.options.config],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.reader = threading.Thread(target=self._read_log, daemon=True, name="log")
+        self.reader.start()
+
+    def _read_log(self) -> None:
+        assert self.server is not None  # noqa: S101 - started
+        assert self.server.stdout is not None  # noqa: S101 - a pipe
+        for line in self.server.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+            self.log.append(line.decode("utf-8", "replace").rstrip())
+
+    # -- while it runs ----------------------------------------------------------------------------
+
+    def look(self) -> classify.Verdict:
+        """Take a sample, and say what it means together with those before."""
+        sample = self.sampler.take(
+            age=time.monotonic() - self.began,
+            completion=self.questions.newest,
+            exit_status=self.server.poll() if self.server is not None else None,
+        )
+        self.samples.append(sample)
+        return classify.classify(self.samples, self.log, self.limits)
+
+    def is_ready(self, sample: Sample) -> bool:
+        """Ask for the first token as soon as somebody listens, and say when it has come."""
+        if self.questions.answered_at is not None:
+            return True
+        if sample.listening:
+            self.questions.ask()
+        return False
+
+    def watch(self) -> classify.Verdict:
+        """Watch until the server ends, hangs, or shall stop; returns the last verdict."""
+        assert self.server is not None  # noqa: S101 - started
+        progress = Progress(self.began)
+        verdict, next_look = classify.Verdict(classify.STARTING, "starting"), 0.0
+        while not self.stopping.wait(TICK):
+            ended = self.server.poll() is not None
+            if ended and self.reader is not None:
+                self.reader.join(2.0)  # its last words
+            now = time.monotonic()
+            if ended or now >= next_look:
+                verdict = self.look()
+                sample = self.samples[-1]
+                progress.see(sample, self.questions.answered_at)
+                # One look is not enough for a server that has served: a debugger stops it for a
+                # moment, a client has it refuse something.
+                lasting = not self.ready or now - progress.at >= self.limits.stall
+                if ended or (verdict.state in classify.BAD and lasting):
+                    return verdict
+                self.notifier.status(status_line(verdict))
+                if not self.ready:
+                    next_look = now + LOOK_AT_START
+                    if self.is_ready(sample):
+                        self.say_ready(verdict)
+                elif is_idle(sample):
+                    next_look = now + self.limits.stall / 3
+                    self.questions.ask()
+                else:
+                    next_look = now + LOOK_WHEN_BUSY
+            if not self.ready and now - self.began > self.options.start_timeout:
+                return too_late(verdict, now - self.began)
+            if self.ready and now - progress.at > self.limits.busy_stall:
+                return no_progress(verdict, now - progress.at)
+            self.notifier.send("WATCHDOG=1")
+        return verdict
+
+    def say_ready(self, verdict: classify.Verdict) -> None:
+        """The server has computed a token."""
+        self.ready = True
+        self.failures.forget()
+        seconds = time.monotonic() - self.began
+        say(f"ready: the first token came {seconds:.1f} s after the start")
+        self.notifier.send("READY=1")
+        self.notifier.status("ready" if verdict.state in classify.ON_THE_WAY else verdict.summary)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def fail(self, verdict: classify.Verdict) -> int:
+        """End what is left of a server, tell why, and say what systemd shall do."""
+        status = self.server.poll() if self.server is not None else None
+        say(f"{verdict.state}: {verdict.summary}", 3)
+        for line in verdict.evidence:
+            say(f"  {line}", 3)
+        if verdict.remedy:
+            say(f"  remedy: {verdict.remedy}", 3)
+        self.keep(verdict, status)
+        self.notifier.status(f"{verdict.state}: {verdict.summary}")
+        killed = kill_descendants(os.getpid())
+        if killed:
+            names = ", ".join(f"{name} ({pid})" for pid, name in sorted(killed.items()))
+            say(f"ended what was left: {names}", 5)
+        if self.ready:
+            return 1
+        self.failures.add(f"{verdict.state}: {verdict.summary}")
+        if len(self.failures.summaries) < self.options.starts:
+            return 1
+        self.failures.forget()
+        unit = f"vllm@{self.options.name}.service"
+        say(
+            f"giving up after {self.options.starts} starts that failed one after the other, the "
+            f"last one because: {verdict.summary}\n"
+            f"remedy: {verdict.remedy or 'see the log above'}; then: systemctl start {unit}",
+            2,
+        )
+        return GAVE_UP
+
+    def keep(self, verdict: classify.Verdict, status: int | None) -> None:
+        """Leave the verdict for the play and for whoever looks at the host."""
+        path = os.path.join(self.run_dir, "verdict.json")
+        content = {
+            "at": time.time(),
+            "fingerprint": self.fingerprint,
+            "state": verdict.state,
+            "summary": verdict.summary,
+            "evidence": list(verdict.evidence),
+            "remedy": verdict.remedy,
+            "cause": verdict.cause,
+            "exit_status": status,
+            "failed_starts": len(self.failures.summaries),
+        }
+        with open(f"{path}.new", "w", encoding="utf-8") as stream:
+            json.dump(content, stream)
+        os.chmod(f"{path}.new", 0o644)
+        os.replace(f"{path}.new", path)
+
+    def drain(self) -> None:
+        """Refuse new requests, and give those under way a bounded time."""
+        end = time.monotonic() + self.options.drain
+        host = str(self.config.get("host") or "0.0.0.0")  # noqa: S104 - as the server listens
+        try:
+            with Refusal(host, self.address.port) as refusal:
+                quiet = 0
+                while quiet < 2 and time.monotonic() < end:
+                    now = counters(self.address, 2.0)
+                    quiet = quiet + 1 if now.idle else 0
+                    left = end - time.monotonic()
+                    requests = f"{now.running + now.waiting} requests"
+                    self.notifier.status(f"stopping: {requests} get up to {left:.0f} s more")
+                    time.sleep(0.25)
+            say(f"stopping: {requests} left, {refusal.refused} refused meanwhile")
+        except (OSError, ProbeFailed) as problem:
+            say(f"stopping without waiting for requests: {problem}", 4)
+
+    def stop(self) -> int:
+        """Stop a server that shall stop."""
+        self.notifier.send("STOPPING=1")
+        self.failures.forget()
+        if self.server is not None and self.server.poll() is None:
+            if self.ready and self.options.drain > 0:
+                self.drain()
+            self.notifier.status("stopping")
+            self.server.terminate()
+            try:
+                self.server.wait(STOP_GRACE if self.ready else STOP_GRACE / 5)
+            except subprocess.TimeoutExpired:
+                say(f"the server did not end within {STOP_GRACE:.0f} s of SIGTERM: killed", 5)
+        kill_descendants(os.getpid())
+        return 0
+
+    def run(self) -> int:
+        """Start, watch, stop; returns the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stopping.set())
+        adopt_orphans()
+        self.back_off()
+        problem = None if self.stopping.is_set() else self.wait_for_devices()
+        host = str(self.config.get("host") or "0.0.0.0")  # noqa: S104 - as the server listens
+        if problem is None and not is_free(host, self.address.port):
+            problem = f"another program listens on {host}:{self.address.port}"
+        if self.stopping.is_set():
+            return self.stop()
+        if problem is not None:
+            cause = None if self.options.device and "not there" in problem else "port_in_use"
+            return self.fail(
+                classify.Verdict(
+                    classify.CRASHED,
+                    problem,
+                    remedy="ss -ltnp shows which one" if cause else None,
+                    cause=cause,
+                )
+            )
+        self.start()
+        verdict = self.watch()
+        return self.stop() if self.stopping.is_set() else self.fail(verdict)
+
+
+def status_line(verdict: classify.Verdict) -> str:
+    """What C(systemctl status) shows: the state, how far it is, and the sentence."""
+    percent = "" if verdict.percent is None else f" {verdict.percent} %"
+    return f"{verdict.state}{percent}: {verdict.summary}"
+
+
+def too_late(verdict: classify.Verdict, seconds: float) -> classify.Verdict:
+    """The verdict over a start that did something until its deadline."""
+    return classify.Verdict(
+        classify.HUNG_AT_START,
+        f"no token within {seconds:.0f} s, the start's deadline; at the end: {verdict.summary}",
+        verdict.evidence,
+        verdict.remedy or "a longer vllm_service_start_timeout, if the log shows that it went on",
+        cause=verdict.cause,
+    )
+
+
+def no_progress(verdict: classify.Verdict, seconds: float) -> classify.Verdict:
+    """The verdict over a server that looks busy and computes nothing."""
+    return classify.Verdict(
+        classify.HUNG_WHILE_SERVING,
+        f"no token for {seconds:.0f} s; it looked: {verdict.summary}",
+        verdict.evidence,
+        verdict.remedy,
+        cause=verdict.cause,
+    )
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="supervisor", description=__doc__.splitlines()[0])
+    parser.add_argument("--name", required=True, help="the instance")
+    parser.add_argument("--vllm", required=True, help="the vllm program")
+    parser.add_argument("--config", required=True, help="its --config file")
+    parser.add_argument("--start-timeout", type=float, default=600.0, help="seconds to a token")
+    parser.add_argument("--drain", type=float, default=30.0, help="seconds for requests at a stop")
+    parser.add_argument("--starts", type=int, default=5, help="failed ones in a row to give up")
+    parser.add_argument("--device", action="append", default=[], help="device node to wait for")
+    parser.add_argument("--device-timeout", type=float, default=120.0, help="seconds for them")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the supervisor."""
+    return Supervisor(arguments().parse_args(argv), os.environ).run()
