@@ -79,6 +79,12 @@ options:
     type: list
     elements: path
     default: []
+  download_bytes:
+    description:
+      - About how many bytes the wheels of a lock have, to see beforehand whether there is room.
+        With V(0) only the room for models is looked at.
+    type: int
+    default: 0
   python:
     description:
       - A Python on the controller that has pip. By default the one that the module runs in.
@@ -207,6 +213,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.bundle import (
     strange,
     wheel_name,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import space
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_errors import human_bytes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 
 # Only what makes a bundle needs it, on the controller, where ansible-core brings it.
@@ -219,6 +227,9 @@ except ImportError:
     PACKAGING_ERROR = traceback.format_exc()
 
 BLOCK = 1 << 22
+
+RESERVE = 64 << 20
+"""Bytes that must stay free."""
 
 
 class Failed(Exception):
@@ -617,6 +628,31 @@ class Bundle:
                 shutil.copyfile(sources[path], temporary)
                 settle(temporary, here)
 
+    def check_space(self, fetching: bool, models: list[str]) -> None:
+        """See that there is room for what comes.
+
+        Args:
+            fetching: Whether wheels are to be fetched.
+            models: Files of models that are to be brought.
+
+        Raises:
+            Failed: There is not.
+        """
+        room = space(self.path)
+        there = bytes_below(self.wheels)
+        wheels = max(0, self.params["download_bytes"] - there) if fetching else 0
+        # On one file system a link takes no room.
+        device = os.stat(room.mount).st_dev
+        copies = sum(s.st_size for s in map(os.stat, models) if s.st_dev != device)
+        todo = wheels + copies
+        if todo + (RESERVE if todo else 0) > room.free:
+            raise Failed(
+                f"not enough room on {room.mount} for {self.path}: about {human_bytes(todo)} are to"
+                f" come (packages {human_bytes(wheels)}, models {human_bytes(copies)}) and"
+                f" {human_bytes(RESERVE)} must stay free, but {human_bytes(room.free)} are free;"
+                " make room there, or choose another place"
+            )
+
     def listing(self) -> list[str]:
         """Every file that is in the bundle's directories."""
         return [
@@ -668,6 +704,9 @@ class Bundle:
         before, (old, former) = self.listing(), self.former()
         todo, kept = self.missing(locks, self.present_wheels())
         fetched = sorted({f"{one.name}=={one.version}" for _python, one in todo})
+        sources = self.model_files()
+        models = self.other_models(sources)
+        self.check_space(bool(todo), [sources[path] for path in models])
         if not check:
             # A wheel that serves several Pythons is fetched for the first of them.
             while todo:
@@ -677,8 +716,6 @@ class Bundle:
                 if any(one[0] == python for one in left):
                     raise Failed(f"wheels: {pinned(left[0][1]).split()[0]} came and does not fit")
                 todo = left
-        sources = self.model_files()
-        models = self.other_models(sources)
         texts = {f"locks/{lock.name}": lock.text.encode("utf-8") for lock in locks}
         if not check:
             self.bring_models(models, sources)
@@ -764,6 +801,7 @@ def main() -> None:
             },
             "tools_lock": {"type": "str"},
             "models": {"type": "list", "elements": "path", "default": []},
+            "download_bytes": {"type": "int", "default": 0},
             "python": {"type": "path"},
             "workers": {"type": "int", "default": 4},
             "lock": {"type": "str"},

@@ -43,7 +43,7 @@ def playbook(folder: Path, tasks: list[Any], *arguments: str) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
 
 

@@ -285,6 +285,32 @@ def test_a_snapshot_of_the_hubs_cache_is_put_there_without_its_links(
     assert site.run(models=[str(snapshot)])["changed"] is False
 
 
+def test_no_room_is_told_before_anything_comes(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip: Callable[[], None]
+) -> None:
+    no_pip()
+    room = vllm_bundle.space(str(tmp_path))._replace(free=5 << 30)
+    monkeypatch.setattr(vllm_bundle, "space", lambda _path: room)
+    for check in (True, False):
+        message = site.run(check=check, download_bytes=6 << 30)["msg"]
+        assert message.startswith(f"not enough room on {room.mount} for {site.path}: about 6.0 GiB")
+        assert "but 5.0 GiB are free" in message
+    assert site.wheels() == set()
+
+
+def test_room_for_models_is_needed_only_where_they_cannot_be_linked(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.run()
+    source = model(tmp_path / "tiny")
+    room = vllm_bundle.space(str(tmp_path))._replace(free=0)
+    monkeypatch.setattr(vllm_bundle, "space", lambda _path: room)
+    assert site.run(models=[str(source)])["changed"] is True
+    monkeypatch.setattr(vllm_bundle, "space", lambda _path: room._replace(mount="/proc"))
+    other = model(tmp_path / "other")
+    assert "not enough room on /proc" in site.run(models=[str(other)])["msg"]
+
+
 def test_a_whole_bundle_is_verified(site: Site) -> None:
     site.run()
     result = site.verify()
