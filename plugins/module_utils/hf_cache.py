@@ -30,7 +30,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select import RepoFile
 
@@ -289,12 +289,20 @@ class RepoCache:
     # Writing
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other runs of ours off this repository; waits for them."""
+    def lock(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Keep other runs of ours off this repository; waits for them.
+
+        Args:
+            waiting: Called when there is one to wait for.
+        """
         self.make_folder(self.locks)
         path = os.path.join(self.locks, "compute_plane.lock")
         with open(path, "a", encoding="utf-8") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def make_folder(self, path: str) -> None:

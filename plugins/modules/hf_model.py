@@ -357,9 +357,12 @@ class HfModel:
             self._report(commit, chosen, missing=set(), bytes_fetched=0)
         if whole or not self.params["fetch"]:
             return
-        with self.cache.lock():
+        with self.cache.lock(self._say_that_it_waits):
             self.state = self.cache.state()  # what another run did while this one waited
             self._bring()
+
+    def _say_that_it_waits(self) -> None:
+        self.progress.update(f"waiting for another run that brings {self.repo_id}")
 
     def _recorded(self) -> str | None:
         """The commit that the revision stands for, as far as it is known here."""

@@ -302,3 +302,13 @@ def test_space_is_that_of_the_nearest_parent(
     assert asked == [str(tmp_path)]
     assert room.free == 12288
     assert os.path.ismount(room.mount)
+
+
+def test_who_waits_for_another_run_hears_of_it(cache: RepoCache) -> None:
+    def waiting() -> None:
+        raise InterruptedError
+
+    with cache.lock(waiting), pytest.raises(InterruptedError), cache.lock(waiting):
+        pass
+    with cache.lock(waiting):
+        pass
