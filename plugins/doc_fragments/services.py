@@ -11,33 +11,6 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
-  questions:
-    description: What is put to a model that was started, to prove it.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: The check's name.
-        type: str
-        required: true
-      messages:
-        description: The conversation, as the chat completions API takes it.
-        type: list
-        elements: dict
-        required: true
-      expect:
-        description: A regular expression (Python's) that the answer must match somewhere.
-        type: str
-        required: true
-      max_tokens:
-        description: The longest answer, in tokens.
-        type: int
-        default: 64
-      temperature:
-        description: The sampling temperature.
-        type: float
-        default: 0
   start_timeout:
     description: How long a server may take until it has computed a token, in seconds.
     type: int

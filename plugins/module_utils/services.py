@@ -27,6 +27,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment impo
     record_text,
     releases_to_remove,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+    make_record,
+    record_path,
+    with_state,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+    record_text as endpoint_text,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
     Endpoint,
     EndpointError,
@@ -45,7 +53,27 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import 
     read_environment_file,
     variable,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import verify
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+    Client,
+    ClientError,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
+    ARGUMENTS as VERIFY_ARGUMENTS,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
+    LocalMachine,
+    api_key_of,
+    read_state,
+    state_path,
+    state_text,
+    subject_of,
+    verify_endpoint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
+    Check,
+    SuiteError,
+    read_suite,
+)
 
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,NeedDaemonReload,Job,StatusText"
@@ -73,18 +101,7 @@ FAILED_STARTS = "failed-starts.json"
 """The supervisor's memory of failed starts, in the unit's runtime directory."""
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "questions": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "messages": {"type": "list", "elements": "dict", "required": True},
-            "expect": {"type": "str", "required": True},
-            "max_tokens": {"type": "int", "default": 64},
-            "temperature": {"type": "float", "default": 0},
-        },
-    },
+    **VERIFY_ARGUMENTS,
     "start_timeout": {"type": "int", "default": 600},
     "drain": {"type": "int", "default": 30},
     "api_keys": {"type": "dict", "default": {}, "no_log": True},
@@ -273,7 +290,13 @@ class Services:
 
     def files_of_removed(self, name: str) -> list[File]:
         """The files of an instance that is no longer wanted."""
-        paths = (self.config_path(name), self.drop_in_path(name), self.record_path(name))
+        paths = (
+            self.config_path(name),
+            self.drop_in_path(name),
+            self.record_path(name),
+            state_path(self.params["state_dir"], name),
+            record_path(self.params["etc_dir"], name),
+        )
         files = [File(path, None) for path in paths]
         return [*files, File(self.environment_path(name), None, is_secret=True)]
 
@@ -520,16 +543,47 @@ class Services:
         Raises:
             StartFailed: A check failed; all that failed are named.
         """
-        checks = verify(
-            Endpoint(wanted.url, timeout=self.params["answer_timeout"]),
-            wanted.served_model_name,
-            wanted.release,
-            wanted.max_model_len,
-            self.params["questions"],
-        )
-        failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["passed"]]
-        if failed:
-            raise StartFailed(f"{wanted.unit_name} answers, but not truly: {'; '.join(failed)}")
+        self.progress.update(f"verifying {wanted.name}")
+        key = api_key_of(self.params["etc_dir"], wanted.name)
+        try:
+            with Client(
+                os.path.join(self.params["tools_path"], "bin", "python"),
+                wanted.url,
+                wanted.served_model_name,
+                key=key,
+                timeout=self.params["answer_timeout"],
+            ) as client:
+                found = verify_endpoint(
+                    client,
+                    subject_of(wanted),
+                    self.suite(wanted.name),
+                    LocalMachine(self.params["tools_path"]),
+                    wanted.fingerprint,
+                )
+        except ClientError as problem:
+            raise StartFailed(f"{wanted.unit_name} cannot be verified: {problem}") from problem
+        for line in found.failed("warning"):
+            self.module.warn(f"{wanted.name}: {line}")
+        if not found.passed:
+            failed = "; ".join(found.failed("error"))
+            raise StartFailed(f"{wanted.unit_name} answers, but not truly: {failed}")
+        File(state_path(self.params["state_dir"], wanted.name), state_text(found), 0o600).write()
+
+    def suite(self, name: str) -> list[Check]:
+        """The checks that prove an instance; ends the task when the suite cannot be read."""
+        try:
+            return read_suite(
+                self.params["suite"], self.params["questions"], self.params["ability"], name
+            )
+        except SuiteError as problem:
+            self.fail(str(problem))
+
+    def publish(self, name: str, state: str) -> None:
+        """Say in an instance's endpoint record, where it has one, how it is."""
+        path = record_path(self.params["etc_dir"], name)
+        text = with_state(read(path), state)
+        if text is not None:
+            File(path, text).write()
 
     def confirm(self, wanted: Deployment, is_proved: bool) -> None:
         """See that a server which need not be started answers; prove it where that is still due."""
@@ -541,6 +595,7 @@ class Services:
             try:
                 seconds = self.wait_until_ready(wanted)
             except StartFailed as failure:
+                self.publish(wanted.name, "failed")
                 self.fail(str(failure))
         self.results[wanted.name]["ready_seconds"] = seconds
         if is_proved:
@@ -555,12 +610,18 @@ class Services:
     def accept(self, wanted: Deployment, former: Record | None) -> None:
         """Keep what was proved, and start it at boot from now on."""
         self.keep(former.proved(wanted) if former else Record(wanted))
+        etc_dir, state_dir = self.params["etc_dir"], self.params["state_dir"]
+        found = read_state(read(state_path(state_dir, wanted.name)))
+        if found is not None:
+            record = make_record(wanted, found, api_key_of(etc_dir, wanted.name) is not None)
+            File(record_path(etc_dir, wanted.name), endpoint_text(record)).write()
         if not self.is_enabled(wanted.name):
             self.systemctl("enable", "--quiet", wanted.unit_name)
 
     def change(self, wanted: Deployment) -> None:
         """Start an instance with a configuration, prove it, and keep it; or go back, and fail."""
         former = self.record(wanted.name)
+        self.publish(wanted.name, "starting")
         try:
             self.write([self.unit_file(wanted.unit), *self.files(wanted)])
             self.results[wanted.name]["ready_seconds"] = self.restart(wanted)
@@ -572,6 +633,7 @@ class Services:
     def go_back(self, wanted: Deployment, former: Record | None, failure: str) -> NoReturn:
         """Leave what was proved last serving, and fail."""
         self.progress.update(f"going back to the former {wanted.name}")
+        self.publish(wanted.name, "failed")
         if former is not None and former.current.fingerprint == wanted.fingerprint:
             self.fail(f"{failure}\nThis configuration was proved before; systemd goes on trying.")
         self.systemctl("stop", wanted.unit_name)
@@ -583,6 +645,7 @@ class Services:
             self.restart(proved)
         except StartFailed as second:
             self.fail(f"{failure}\nGoing back to the former configuration failed as well: {second}")
+        self.publish(wanted.name, "verified")
         self.fail(
             f"{failure}\nThe former configuration of {wanted.name} is serving again "
             f"(vLLM {proved.release})."

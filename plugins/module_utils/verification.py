@@ -1,20 +1,55 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The checks that prove an endpoint, each over the one interface that talks to a server."""
+"""The short verification: what is asked of an endpoint that has passed its suite before.
+
+It uses Ansible's own HTTP client, since a run in which nothing changes has no time to start another
+Python for httpx. The whole suite is C(verify_run)'s.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
     Endpoint,
     EndpointError,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import Check
+
+ANYTHING: dict[str, Any] = {
+    "name": "completion",
+    "messages": [{"role": "user", "content": "Say hello."}],
+    "expect": r"\S",
+    "max_tokens": 4,
+}
+"""What is asked where the suite has no short question of its own."""
+
+
+def short_question(suite: Sequence[Check]) -> list[dict[str, Any]]:
+    """The one question that is put when the suite has passed before: the first that is an error."""
+    for check in suite:
+        options = check.options
+        if check.kind != "question" or check.severity != "error" or "turns" in options:
+            continue
+        pattern = options["expect"].get("regex")
+        if set(options["expect"]) != {"regex"} or not isinstance(pattern, str):
+            continue
+        prompt = [{"role": "user", "content": options.get("prompt")}]
+        return [
+            {
+                "name": check.name,
+                "messages": options.get("messages") or prompt,
+                "expect": pattern,
+                "max_tokens": options["max_tokens"],
+                "temperature": options["temperature"],
+            }
+        ]
+    return [ANYTHING]
 
 
 class CheckFailed(Exception):

@@ -35,6 +35,7 @@ attributes:
     description: Shows the files before and after.
 extends_documentation_fragment:
   - compute_plane.vllm.services
+  - compute_plane.vllm.verification
 options:
   release:
     description: vLLM's version that must answer, such as V(0.14.1).
@@ -169,6 +170,8 @@ def bring_about(services: Services) -> None:
         closed_devices=params["device_policy"] == "closed",
     )
     wanted = [deployment(one, host, services.device_nodes(one)) for one in params["instances"]]
+    for one in wanted:
+        services.suite(one.name)  # a suite that cannot be read ends the task before any change
     states = services.show([one.unit_name for one in wanted])
     reasons = {one.name: services.start_reason(one, states[one.unit_name]) for one in wanted}
     records = {one.name: services.record(one.name) for one in wanted}

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vllm_verify
-short_description: Prove that vLLM endpoints answer as they should
+short_description: Prove that OpenAI-compatible endpoints answer as they should
 version_added: 0.1.0
 description:
-  - Asks each endpoint for its health, version and models, and puts questions to the model whose
-    answers are known. All checks run, also when one fails; then the task fails and names them all.
-  - Runs on the managed host, so that an endpoint on the loopback interface can be verified.
+  - Runs a suite of checks against each endpoint. All checks run, also when one fails; then the task
+    fails and names all that failed and are errors. Those that are warnings are warned of.
+  - An endpoint that this collection deployed, and on which this suite has passed with this
+    configuration before, is asked for its health, version and models and one question only.
+  - Keeps the endpoint record C(<instance>.endpoint.json) of such an endpoint true.
+  - Runs on the managed host, so that an endpoint on the loopback interface can be verified, and so
+    that the log, the GPU and the sandbox for the model's code are at hand.
 author: compute_plane.vllm contributors (@compute-plane)
 attributes:
   check_mode:
     support: full
-    description: Verification changes nothing and runs in check mode too.
+    description: Asks the same, and writes nothing.
   diff_mode:
-    support: none
-    description: Nothing changes.
+    support: full
+    description: Shows the endpoint records before and after.
+extends_documentation_fragment:
+  - compute_plane.vllm.verification
 options:
   endpoints:
     description: The endpoints.
@@ -38,46 +44,58 @@ options:
         type: str
         required: true
       served_model_name:
-        description: The name that requests give.
+        description: The name that requests give. The first that the server has, when not given.
         type: str
-        required: true
       max_model_len:
         description: The context length, in tokens, that the server must report.
         type: int
+      tools:
+        description: Whether tool calls are enabled there.
+        type: bool
+        default: false
+      api_key:
+        description:
+          - The endpoint's API key. For an endpoint that this collection deployed it is read on the
+            host, from C(<instance>.env).
+        type: str
+  foreign:
+    description: The endpoints are not this collection's; nothing is looked up or kept on the host.
+    type: bool
+    default: false
   release:
     description: vLLM's version that must answer. Any, when not given.
     type: str
-  questions:
-    description: What is put to each model.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: The check's name.
-        type: str
-        required: true
-      messages:
-        description: The conversation, as the chat completions API takes it.
-        type: list
-        elements: dict
-        required: true
-      expect:
-        description: A regular expression (Python's) that the answer must match somewhere.
-        type: str
-        required: true
-      max_tokens:
-        description: The longest answer, in tokens.
-        type: int
-        default: 64
-      temperature:
-        description: The sampling temperature.
-        type: float
-        default: 0
+  mode:
+    description:
+      - V(full) runs the suite; V(auto) does it where it has not passed with this content on this
+        deployment.
+    type: str
+    choices: [auto, full]
+    default: auto
   timeout:
     description: The longest wait for one answer, in seconds.
     type: int
     default: 60
+  ca_path:
+    description: A file of certificate authorities to trust instead of the system's.
+    type: path
+  validate_certs:
+    description: Whether the certificate of a server with C(https) must be right.
+    type: bool
+    default: true
+  reports_dir:
+    description:
+      - A folder on the controller for reports of the last run of the suite, C(<host>.json),
+        C(<host>.junit.xml) and C(<host>.html), also when it failed. None are written when empty.
+    type: str
+  etc_dir:
+    description: Where the endpoint records are.
+    type: path
+    default: /etc/vllm
+  state_dir:
+    description: Where it is kept what was proved and verified.
+    type: path
+    default: /var/lib/vllm
 """
 
 EXAMPLES = r"""
@@ -86,54 +104,251 @@ EXAMPLES = r"""
     release: "0.14.1"
     endpoints:
       - {name: smollm2, url: "http://127.0.0.1:8000", served_model_name: smollm2}
+    suite:
+      - health
+      - models
+      - {check: is_prime, severity: error, retries: 1}
     questions:
       - name: capital of France
-        messages: [{role: user, content: "What is the capital of France?"}]
+        prompt: What is the capital of France?
         expect: Paris
         max_tokens: 16
 """
 
 RETURN = r"""
 endpoints:
-  description: The endpoints with their checks.
+  description: The endpoints with what was found.
   type: list
   elements: dict
   returned: always
   sample:
     - name: smollm2
       url: http://127.0.0.1:8000
+      served_model_name: smollm2
+      full: false
+      passed: true
       checks:
         - {name: health, passed: true, detail: "200", seconds: 0.002}
         - {name: capital, passed: true, detail: "The capital of France is Paris.", seconds: 0.4}
+      verification: {at: "2026-11-23T01:32:57+00:00", suite: 3f1d0a9be2c45a70, passed: true}
+  contains:
+    full:
+      description: Whether the whole suite ran now.
+      type: bool
+    passed:
+      description: Whether no check failed whose failure is an error.
+      type: bool
+    checks:
+      description:
+        - What was asked now. C(outcome) is V(passed), V(failed) or V(skipped); C(seconds) is the
+          whole time of a check and C(model_seconds) what of it was spent waiting for the endpoint.
+      type: list
+      elements: dict
+    verification:
+      description:
+        - The last run of the whole suite - when, which suite, every check with its question, answer
+          and verdict. Null where there was none.
+      type: dict
+    record:
+      description: The endpoint record; null for a foreign endpoint.
+      type: dict
 """
+
+import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+    Record,
+    read_record,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+    make_record,
+    record_path,
+    record_text,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import Endpoint
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import verify
+from ansible_collections.compute_plane.vllm.plugins.module_utils.services import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import (
+    short_question,
+    verify,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_checks import Subject
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+    Client,
+    ClientError,
+    Request,
+    Wrong,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
+    ARGUMENTS,
+    LocalMachine,
+    Verification,
+    api_key_of,
+    is_due,
+    read_state,
+    report_of,
+    state_path,
+    state_text,
+    subject_of,
+    verify_endpoint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
+    Check,
+    SuiteError,
+    read_suite,
+)
+
+
+class Verifier:
+    """The verification of one task's endpoints.
+
+    Args:
+        module: The module that runs.
+    """
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.changed = False
+        self.diff: list[dict[str, str]] = []
+
+    def suites(self) -> dict[str, list[Check]]:
+        """The checks of every endpoint; ends the task when they cannot be read."""
+        try:
+            return {
+                endpoint["name"]: read_suite(
+                    self.params["suite"],
+                    self.params["questions"],
+                    self.params["ability"],
+                    endpoint["name"],
+                )
+                for endpoint in self.params["endpoints"]
+            }
+        except SuiteError as problem:
+            self.module.fail_json(msg=str(problem))
+            raise
+
+    def verify(self, wanted: dict[str, Any], suite: list[Check]) -> dict[str, Any]:
+        """Verify one endpoint, and keep what was found."""
+        name = wanted["name"]
+        proved, last, key = None, None, wanted["api_key"]
+        if not self.params["foreign"]:
+            text = read(os.path.join(self.params["state_dir"], "proved", f"{name}.json"))
+            proved = read_record(text)
+            last = read_state(read(state_path(self.params["state_dir"], name)))
+            key = key or api_key_of(self.params["etc_dir"], name)
+        fingerprint = proved.current.fingerprint if proved else ""
+        result = {key: wanted[key] for key in ("name", "url", "served_model_name")}
+        if self.params["mode"] == "full" or is_due(last, fingerprint, suite):
+            found = self.run_suite(wanted, suite, proved, key)
+            result.update(full=True, checks=found.checks, passed=found.passed)
+            if proved is not None and found.passed:
+                self.write(state_path(self.params["state_dir"], name), state_text(found), 0o600)
+            last = found
+        else:
+            checks = verify(
+                Endpoint(wanted["url"], api_key=key, timeout=self.params["timeout"]),
+                wanted["served_model_name"],
+                self.params["release"],
+                wanted["max_model_len"],
+                short_question(suite),
+            )
+            passed = all(check["passed"] for check in checks)
+            result.update(full=False, checks=checks, passed=passed)
+        result["verification"] = report_of(last) if last is not None else None
+        result["record"] = None
+        if proved is not None and last is not None:
+            record = make_record(proved.current, last, key is not None)
+            record["state"] = "verified" if result["passed"] else "failed"
+            result["record"] = record
+            path = record_path(self.params["etc_dir"], name)
+            self.publish(path, record_text(record))
+        return result
+
+    def run_suite(
+        self, wanted: dict[str, Any], suite: list[Check], proved: Record | None, key: str | None
+    ) -> Verification:
+        """Run the whole suite; ends the task when it cannot be run at all."""
+        tools = self.params["tools_path"]
+        subject = Subject(
+            name=wanted["name"],
+            release=self.params["release"],
+            max_model_len=wanted["max_model_len"],
+            tools=wanted["tools"],
+        )
+        if proved is not None:
+            subject = subject_of(proved.current)
+        try:
+            with Client(
+                os.path.join(tools, "bin", "python"),
+                wanted["url"],
+                wanted["served_model_name"] or "",
+                key=key,
+                timeout=self.params["timeout"],
+                ca_path=self.params["ca_path"],
+                validate_certs=self.params["validate_certs"],
+            ) as client:
+                client.model = client.model or first_model(client)
+                wanted["served_model_name"] = client.model
+                return verify_endpoint(
+                    client,
+                    subject,
+                    suite,
+                    None if self.params["foreign"] else LocalMachine(tools),
+                    proved.current.fingerprint if proved is not None else None,
+                )
+        except ClientError as problem:
+            self.module.fail_json(msg=f"{wanted['name']}: {problem}")
+            raise
+
+    def write(self, path: str, text: str, mode: int) -> None:
+        """Keep a file, outside of check mode."""
+        file = File(path, text, mode)
+        if not file.is_right() and not self.module.check_mode:
+            file.write()
+
+    def publish(self, path: str, text: str) -> None:
+        """Keep an endpoint record; this is what counts as a change."""
+        file = File(path, text)
+        if not file.is_right():
+            self.changed = True
+            self.diff.append(file.diff())
+            self.write(path, text, 0o644)
+
+
+def first_model(client: Client) -> str:
+    """The name of the first model that a server has; empty where it has none or does not answer."""
+    try:
+        data = client.ask(Request("/v1/models")).json().get("data")
+        return str(data[0]["id"]) if data else ""
+    except (Wrong, LookupError, TypeError):
+        return ""
 
 
 def run(module: AnsibleModule) -> None:
     """Verify every endpoint and end the task."""
-    params = module.params
-    endpoints, failures = [], []
-    for wanted in params["endpoints"]:
-        checks = verify(
-            Endpoint(wanted["url"], timeout=params["timeout"]),
-            wanted["served_model_name"],
-            params["release"],
-            wanted["max_model_len"],
-            params["questions"],
-        )
-        endpoints.append({"name": wanted["name"], "url": wanted["url"], "checks": checks})
-        failures += [
-            f"{wanted['name']}: {check['name']}: {check['detail']}"
-            for check in checks
-            if not check["passed"]
-        ]
+    os.umask(0o022)
+    verifier = Verifier(module)
+    suites = verifier.suites()
+    endpoints = [verifier.verify(one, suites[one["name"]]) for one in module.params["endpoints"]]
+    for one, wanted in zip(endpoints, module.params["endpoints"]):
+        one["served_model_name"] = wanted["served_model_name"]
+    failures = []
+    for one in endpoints:
+        for check in one["checks"]:
+            if check["passed"]:
+                continue
+            line = f"{one['name']}: {check['name']}: {check['detail']}"
+            if check.get("severity", "error") == "error":
+                failures.append(line)
+            else:
+                module.warn(line)
+    result = {"changed": verifier.changed, "endpoints": endpoints, "diff": verifier.diff}
     if failures:
-        module.fail_json(msg="\n".join(failures), endpoints=endpoints)
-    module.exit_json(changed=False, endpoints=endpoints)
+        module.fail_json(msg="\n".join(failures), **result)
+    module.exit_json(**result)
 
 
 def main() -> None:
@@ -141,15 +356,10 @@ def main() -> None:
     endpoint = {
         "name": {"type": "str", "required": True},
         "url": {"type": "str", "required": True},
-        "served_model_name": {"type": "str", "required": True},
+        "served_model_name": {"type": "str"},
         "max_model_len": {"type": "int"},
-    }
-    question = {
-        "name": {"type": "str", "required": True},
-        "messages": {"type": "list", "elements": "dict", "required": True},
-        "expect": {"type": "str", "required": True},
-        "max_tokens": {"type": "int", "default": 64},
-        "temperature": {"type": "float", "default": 0},
+        "tools": {"type": "bool", "default": False},
+        "api_key": {"type": "str", "no_log": True},
     }
     module = AnsibleModule(
         argument_spec={
@@ -159,9 +369,16 @@ def main() -> None:
                 "required": True,
                 "options": endpoint,
             },
+            "foreign": {"type": "bool", "default": False},
             "release": {"type": "str"},
-            "questions": {"type": "list", "elements": "dict", "default": [], "options": question},
+            "mode": {"type": "str", "choices": ["auto", "full"], "default": "auto"},
             "timeout": {"type": "int", "default": 60},
+            "ca_path": {"type": "path"},
+            "validate_certs": {"type": "bool", "default": True},
+            "reports_dir": {"type": "str"},
+            "etc_dir": {"type": "path", "default": "/etc/vllm"},
+            "state_dir": {"type": "path", "default": "/var/lib/vllm"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )

@@ -1,0 +1,263 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The suite: which checks there are, what each may be given, and reading a user's own. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SEVERITIES = ("error", "warning")
+
+SERVER_CHECKS: dict[str, dict[str, Any]] = {
+    "health": {},
+    "version": {},
+    "models": {},
+    "gpu_memory": {"allowance_gib": 2.0},
+    "attention_backend": {},
+    "streaming": {"max_tokens": 24},
+    "structured_output": {"max_tokens": 64},
+    "concurrency": {"requests": 4, "max_tokens": 8},
+    "context_limit": {},
+    "api_key": {},
+}
+"""What the server and its configuration answer for, with each check's options."""
+
+ABILITY_CHECKS: dict[str, dict[str, Any]] = {
+    "chinese": {"min_characters": 40, "max_tokens": 320},
+    "is_prime": {"max_tokens": 320, "seconds": 10},
+    "multi_turn": {"max_tokens": 48},
+    "tool_call": {"max_tokens": 96},
+}
+"""What only a model that is able to can do."""
+
+DEFAULT_SUITE = (
+    "health",
+    "version",
+    "models",
+    "chinese",
+    "is_prime",
+    "multi_turn",
+    "streaming",
+    "structured_output",
+    "tool_call",
+    "concurrency",
+    "context_limit",
+    "api_key",
+    "attention_backend",
+    "gpu_memory",
+)
+
+WARNINGS = ("gpu_memory",)
+"""Server checks that are warnings unless the suite says otherwise: answers are right without."""
+
+_COMMON = {
+    "name": str,
+    "severity": str,
+    "retries": int,
+    "timeout": (int, float),
+    "instances": (list, str),
+}
+_OWN = {
+    "prompt": str,
+    "messages": list,
+    "turns": list,
+    "expect": (str, dict),
+    "max_tokens": int,
+    "temperature": (int, float),
+}
+_EXPECT: dict[str, Any] = {
+    "regex": (str, list),
+    "not_regex": (str, list),
+    "contains": (str, list),
+    "not_contains": (str, list),
+    "json_schema": dict,
+    "number": dict,
+    "min_length": int,
+    "max_length": int,
+    "script": str,
+}
+_NUMBER = {"equals": (int, float), "tolerance": (int, float), "min": (int, float)}
+_NUMBER_KEYS = {**_NUMBER, "max": (int, float), "which": str}
+
+
+class SuiteError(Exception):
+    """The suite cannot be read; the message has a line for everything that is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One entry of the suite.
+
+    Attributes:
+        name: What results call it.
+        kind: A built-in's name, or C(question).
+        severity: C(error) or C(warning).
+        retries: How often it is tried again.
+        timeout: Seconds for one answer; C(None) for the suite's.
+        options: The built-in's, or the question's.
+    """
+
+    name: str
+    kind: str
+    severity: str
+    retries: int = 0
+    timeout: float | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _type_problems(where: str, entry: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key, value in entry.items():
+        if key not in known:
+            found.append(f"{where}.{key}: there is no such key; there are {', '.join(known)}")
+        elif not isinstance(value, known[key]) or (isinstance(value, bool)):
+            kinds = known[key] if isinstance(known[key], tuple) else (known[key],)
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            found.append(f"{where}.{key}: {value!r} is not of type {wanted}")
+    return found
+
+
+def _expect_problems(where: str, expect: Any) -> list[str]:
+    if isinstance(expect, str):
+        expect = {"regex": expect}
+    if not isinstance(expect, dict):
+        return []
+    found = _type_problems(where, expect, _EXPECT)
+    if not expect:
+        found.append(f"{where}: nothing is expected")
+    for key in ("regex", "not_regex"):
+        patterns = expect.get(key, [])
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            try:
+                re.compile(str(pattern))
+            except re.error as error:
+                found.append(f"{where}.{key}: {pattern!r} is no regular expression: {error}")
+    if isinstance(expect.get("number"), dict):
+        number = expect["number"]
+        found += _type_problems(f"{where}.number", number, _NUMBER_KEYS)
+        if not {"equals", "min", "max"} & set(number):
+            found.append(f"{where}.number: give equals, min or max")
+        if number.get("which", "last") not in ("first", "last", "any"):
+            found.append(f"{where}.number.which: {number['which']!r} is not first, last or any")
+    if expect.get("script", "traditional") not in ("traditional", "simplified"):
+        found.append(f"{where}.script: {expect['script']!r} is not traditional or simplified")
+    return found
+
+
+def _own_problems(where: str, entry: Mapping[str, Any]) -> list[str]:
+    found = _type_problems(where, entry, {**_COMMON, **_OWN})
+    if "name" not in entry:
+        found.append(f"{where}: a question needs a name; a built-in check is named with check")
+    if len({"prompt", "messages", "turns"} & set(entry)) != 1:
+        found.append(f"{where}: give one of prompt, messages and turns")
+    if "expect" not in entry:
+        found.append(f"{where}.expect: is missing")
+    return found + _expect_problems(f"{where}.expect", entry.get("expect"))
+
+
+def _entry_problems(where: str, entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return [f"{where}: {entry!r} is neither a built-in check's name nor a mapping"]
+    found = []
+    kind = entry.get("check")
+    if "check" in entry:
+        built_in = {**SERVER_CHECKS, **ABILITY_CHECKS}
+        if kind not in built_in:
+            return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(built_in))}"]
+        options = {
+            name: (int, float) if isinstance(default, float) else int
+            for name, default in built_in[kind].items()
+        }
+        rest = {key: value for key, value in entry.items() if key != "check"}
+        found += _type_problems(where, rest, {**_COMMON, **options})
+        found += [
+            f"{where}.{name}: {entry[name]!r} is not more than 0"
+            for name in options
+            if isinstance(entry.get(name), (int, float)) and entry[name] <= 0
+        ]
+    else:
+        found += _own_problems(where, entry)
+    if entry.get("severity", "error") not in SEVERITIES:
+        found.append(f"{where}.severity: {entry['severity']!r} is not error or warning")
+    if isinstance(entry.get("retries"), int) and entry["retries"] < 0:
+        found.append(f"{where}.retries: {entry['retries']} is less than 0")
+    return found
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    # Ansible fills options that are not given with None.
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def read_suite(
+    suite: Sequence[Any],
+    questions: Sequence[Mapping[str, Any]],
+    ability: str,
+    instance: str,
+) -> list[Check]:
+    """The checks of an instance.
+
+    Args:
+        suite: Names of built-in checks, mappings with C(check) and its options, or own questions.
+        questions: Own questions, which come after the suite.
+        ability: The severity of C(ABILITY_CHECKS), where an entry says nothing else.
+        instance: The instance; entries with C(instances) are for those alone.
+
+    Raises:
+        SuiteError: Everything that is wrong with it, at once.
+    """
+    entries = [
+        (f"suite[{i}]", {"check": entry} if isinstance(entry, str) else entry)
+        for i, entry in enumerate(suite)
+    ]
+    entries += [(f"questions[{i}]", entry) for i, entry in enumerate(questions)]
+    problems, checks = [], []
+    if ability not in SEVERITIES:
+        problems.append(f"ability: {ability!r} is not error or warning")
+    for where, raw in entries:
+        entry = _plain(raw) if isinstance(raw, Mapping) else raw
+        found = _entry_problems(where, entry)
+        problems += found
+        if found or not isinstance(entry, dict):
+            continue
+        only = entry.get("instances", [instance])
+        if instance in ([only] if isinstance(only, str) else only):
+            checks.append(_check(entry, ability))
+    names = [check.name for check in checks]
+    problems += [
+        f"suite: there are two checks named {name}" for name in set(names) if names.count(name) > 1
+    ]
+    if problems:
+        raise SuiteError("\n".join(problems))
+    return checks
+
+
+def _check(entry: Mapping[str, Any], ability: str) -> Check:
+    kind = str(entry.get("check", "question"))
+    usual = "warning" if kind in WARNINGS else "error"
+    if kind in ABILITY_CHECKS:
+        usual = ability
+    options = {**SERVER_CHECKS, **ABILITY_CHECKS}.get(kind, {"max_tokens": 64, "temperature": 0})
+    own = {key: value for key, value in entry.items() if key not in _COMMON and key != "check"}
+    if isinstance(own.get("expect"), str):
+        own["expect"] = {"regex": own["expect"]}
+    return Check(
+        name=str(entry.get("name", kind)),
+        kind=kind,
+        severity=str(entry.get("severity", usual)),
+        retries=int(entry.get("retries", 0)),
+        timeout=entry.get("timeout"),
+        options={**options, **own},
+    )
+
+
+def suite_digest(checks: Sequence[Check]) -> str:
+    """What tells two suites apart: 16 hexadecimal digits."""
+    text = json.dumps([dataclasses.asdict(check) for check in checks], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A verification as JSON, JUnit XML and a self-contained HTML page. Pure.
+
+What models answer is anything at all, so all of it is escaped, and the page runs no script.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+SCHEMA = 1
+
+# https://www.w3.org/TR/xml/#charsets
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
+  color: #1b1f24; background: #fff; }
+table { border-collapse: collapse; width: 100%; }
+caption { text-align: left; padding: .5rem 0; }
+th, td { border-bottom: 1px solid #d0d7de; padding: .5rem; text-align: left; vertical-align: top; }
+pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; }
+.passed { color: #116329; } .failed { color: #a40e26; font-weight: 600; }
+.skipped { color: #57606a; }
+.seconds { text-align: right; white-space: nowrap; }
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def verdict(check: Mapping[str, Any]) -> str:
+    """A check's outcome in words: C(failed (warning)) does not fail the run."""
+    outcome = str(check["outcome"])
+    return (
+        f"{outcome} (warning)" if (outcome, check["severity"]) == ("failed", "warning") else outcome
+    )
+
+
+def _verified(endpoints: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [endpoint for endpoint in endpoints if endpoint.get("verification")]
+
+
+def json_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
+    """The report for programs."""
+    value = {
+        "schema": SCHEMA,
+        "host": host,
+        "endpoints": [
+            {
+                **{key: endpoint[key] for key in ("name", "url", "served_model_name")},
+                **endpoint["verification"],
+            }
+            for endpoint in _verified(endpoints)
+        ],
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _xml(text: object) -> str:
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def junit_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
+    """The report for continuous integration: a suite an endpoint, a case a check.
+
+    A failed check whose severity is warning is a skipped case with its reason, because JUnit knows
+    no warnings and a run with warnings alone has passed.
+    """
+    root = ElementTree.Element("testsuites", name=_xml(f"endpoints of {host}"))
+    for endpoint in _verified(endpoints):
+        verification = endpoint["verification"]
+        checks = verification["checks"]
+        outcomes = [verdict(check) for check in checks]
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=_xml(f"{host}.{endpoint['name']}"),
+            tests=str(len(checks)),
+            failures=str(outcomes.count("failed")),
+            errors="0",
+            skipped=str(len(checks) - outcomes.count("failed") - outcomes.count("passed")),
+            time=f"{verification['seconds']:.3f}",
+            timestamp=str(verification["at"])[:19],
+            hostname=_xml(host),
+        )
+        for check, outcome in zip(checks, outcomes, strict=True):
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                classname=_xml(f"{host}.{endpoint['name']}"),
+                name=_xml(check["name"]),
+                time=f"{check['seconds']:.3f}",
+            )
+            if outcome == "failed":
+                ElementTree.SubElement(case, "failure", message=_xml(check["detail"])[:500])
+            elif outcome != "passed":
+                message = _xml(f"{outcome}: {check['detail']}")[:500]
+                ElementTree.SubElement(case, "skipped", message=message)
+            said = f"question: {check['question']}\nanswer: {check['answer']}\n{check['detail']}"
+            ElementTree.SubElement(case, "system-out").text = _xml(said)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _row(check: Mapping[str, Any]) -> str:
+    outcome = verdict(check)
+    cells = [
+        f"<td>{html.escape(str(check['name']))}</td>",
+        f'<td class="{html.escape(str(check["outcome"]))}">{html.escape(outcome)}</td>',
+        *(
+            f"<td><pre>{html.escape(str(check[key]))}</pre></td>"
+            for key in ("question", "answer", "detail")
+        ),
+        f'<td class="seconds">{check["seconds"]:.2f} s</td>',
+    ]
+    return "<tr>" + "".join(cells) + "</tr>\n"
+
+
+def html_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
+    """The report for people: one page without anything from elsewhere."""
+    title = html.escape(f"Verification of {host}")
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
+    ]
+    for endpoint in _verified(endpoints):
+        verification = endpoint["verification"]
+        word = "passed" if verification["passed"] else "failed"
+        parts.append(
+            f"<h2>{html.escape(str(endpoint['name']))}</h2>\n<table>\n"
+            f"<caption>{html.escape(str(endpoint['url']))} serves"
+            f" {html.escape(str(endpoint['served_model_name']))};"
+            f" <span class='{word}'>{word}</span> at {html.escape(str(verification['at']))},"
+            f" in {verification['seconds']:.1f} s, of which {verification['model_seconds']:.1f} s"
+            " were the endpoint's.</caption>\n<thead><tr><th scope='col'>Check</th>"
+            "<th scope='col'>Verdict</th><th scope='col'>Question</th><th scope='col'>Answer</th>"
+            "<th scope='col'>Found</th><th scope='col'>Time</th></tr></thead>\n<tbody>\n"
+        )
+        parts += [_row(check) for check in verification["checks"]]
+        parts.append("</tbody>\n</table>\n")
+    parts.append("</body>\n</html>\n")
+    return "".join(parts)
