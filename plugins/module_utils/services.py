@@ -53,6 +53,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import 
     read_environment_file,
     variable,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (
+    read_trials,
+    told,
+    trials_text,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
     Client,
     ClientError,
@@ -618,17 +623,48 @@ class Services:
         if not self.is_enabled(wanted.name):
             self.systemctl("enable", "--quiet", wanted.unit_name)
 
-    def change(self, wanted: Deployment) -> None:
-        """Start an instance with a configuration, prove it, and keep it; or go back, and fail."""
+    def change(self, wanted: Deployment, backends: Mapping[str, Deployment] | None = None) -> str:
+        """Start an instance with a configuration, prove it, and keep it; or go back, and fail.
+
+        Args:
+            wanted: What is wanted, with the first backend where there are several.
+            backends: The same with each attention backend that is to be tried, in order.
+
+        Returns:
+            The backend that works; empty where none was to be tried.
+        """
         former = self.record(wanted.name)
         self.publish(wanted.name, "starting")
-        try:
-            self.write([self.unit_file(wanted.unit), *self.files(wanted)])
-            self.results[wanted.name]["ready_seconds"] = self.restart(wanted)
-            self.prove(wanted)
-        except StartFailed as failure:
-            self.go_back(wanted, former, str(failure))
-        self.accept(wanted, former)
+        tried: list[dict[str, Any]] = []
+        failure = ""
+        for backend, one in (backends or {"": wanted}).items():
+            try:
+                self.write([self.unit_file(one.unit), *self.files(one)])
+                seconds = self.restart(one)
+                self.prove(one)
+            except StartFailed as problem:
+                failure = str(problem)
+                tried.append({"backend": backend, "outcome": failure.splitlines()[0]})
+                continue
+            self.results[wanted.name]["ready_seconds"] = seconds
+            if backend:
+                tried.append({"backend": backend, "outcome": f"answered after {seconds:.0f} s"})
+                self.results[wanted.name]["attention_backends"] = tried
+            self.accept(one, former)
+            return backend
+        if backends:
+            failure = f"no attention backend works:\n{told(tried)}\n{failure}"
+        return self.go_back(wanted, former, failure)
+
+    def trials_path(self) -> str:
+        """Where it is kept which attention backend works on this host."""
+        return os.path.join(self.params["state_dir"], "attention.json")
+
+    def keep_trial(self, key: str, backend: str, tried: list[dict[str, Any]]) -> None:
+        """Write down which attention backend works."""
+        outcomes = read_trials(read(self.trials_path()))
+        outcomes[key] = {"backend": backend, "tried": tried}
+        File(self.trials_path(), trials_text(outcomes)).write()
 
     def go_back(self, wanted: Deployment, former: Record | None, failure: str) -> NoReturn:
         """Leave what was proved last serving, and fail."""

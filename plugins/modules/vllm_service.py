@@ -67,6 +67,25 @@ options:
         description: Variables of the server.
         type: dict
         default: {}
+      attention:
+        description:
+          - How the attention backend is found. The first of O(instances[].attention.trial) with
+            which the server answers truly is used, and kept in C(attention.json) under
+            O(state_dir) for this release, these GPUs and this model, so that it is tried once.
+        type: dict
+        suboptions:
+          mechanism:
+            description: Whether the release is told by a flag or by a variable.
+            type: str
+            choices: [flag, environment]
+          key:
+            description: The flag's or the variable's name.
+            type: str
+          trial:
+            description: The backends, the first one first; empty when there is nothing to try.
+            type: list
+            elements: str
+            default: []
       url:
         description: Where the server answers.
         type: str
@@ -139,6 +158,10 @@ instances:
     ready_seconds:
       description: Seconds from the start, or from this module's question, to the first token.
       type: float
+    attention_backends:
+      description: The attention backends that were tried, with what became of each.
+      type: list
+      elements: dict
 """
 
 from typing import Any
@@ -146,13 +169,20 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+    Deployment,
     Host,
     deployment,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
     ARGUMENTS,
     Services,
+    read,
     run,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (
+    candidates,
+    key_of,
+    read_trials,
 )
 
 
@@ -169,7 +199,20 @@ def bring_about(services: Services) -> None:
         starts=params["starts"],
         closed_devices=params["device_policy"] == "closed",
     )
-    wanted = [deployment(one, host, services.device_nodes(one)) for one in params["instances"]]
+    trials = read_trials(read(services.trials_path()))
+    wanted: list[Deployment] = []
+    backends: dict[str, dict[str, Deployment]] = {}
+    keys: dict[str, str] = {}
+    for instance in params["instances"]:
+        name, nodes = instance["name"], services.device_nodes(instance)
+        keys[name] = key_of(instance, params["release"])
+        backends[name] = {
+            backend: deployment(one, host, nodes)
+            for backend, one in candidates(instance, trials.get(keys[name]))
+        }
+        wanted.append(
+            next(iter(backends[name].values()), None) or deployment(instance, host, nodes)
+        )
     for one in wanted:
         services.suite(one.name)  # a suite that cannot be read ends the task before any change
     states = services.show([one.unit_name for one in wanted])
@@ -185,6 +228,7 @@ def bring_about(services: Services) -> None:
             "unit": one.unit_name,
             "started": reasons[one.name],
             "ready_seconds": None,
+            "attention_backends": [],
         }
     removed = params["removed_instances"]
     files = [*services.common_files(), services.unit_file(params["unit"])]
@@ -202,7 +246,10 @@ def bring_about(services: Services) -> None:
             services.remove(name)
         for one in wanted:
             if reasons[one.name]:
-                services.change(one)
+                backend = services.change(one, backends[one.name])
+                if backend and keys[one.name] not in trials:
+                    tried = services.results[one.name]["attention_backends"]
+                    services.keep_trial(keys[one.name], backend, tried)
                 continue
             if wrong:
                 services.write([services.unit_file(one.unit), *services.files(one)])
@@ -225,6 +272,14 @@ def main() -> None:
         "venv": {"type": "path", "required": True},
         "config": {"type": "dict", "required": True},
         "environment": {"type": "dict", "default": {}},
+        "attention": {
+            "type": "dict",
+            "options": {
+                "mechanism": {"type": "str", "choices": ["flag", "environment"]},
+                "key": {"type": "str", "no_log": False},
+                "trial": {"type": "list", "elements": "str", "default": []},
+            },
+        },
         "url": {"type": "str", "required": True},
         "served_model_name": {"type": "str", "required": True},
     }

@@ -71,6 +71,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.serving im
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import (
     Instance,
     Wanted,
+    dashed,
     read_wanted,
     url_of,
 )
@@ -224,11 +225,19 @@ def _plan_instance(
         "attention_backend": {
             "selected": backend["selected"] if backend is not None else None,
             "mechanism": backend["mechanism"] if backend is not None else None,
+            "key": _backend_key(backend) if backend is not None else None,
             "trial": backend["trial"] if backend is not None else [],
             "candidates": backend["candidates"] if backend is not None else [],
         },
         "memory": memory,
     }
+
+
+def _backend_key(backend: Mapping[str, Any]) -> str:
+    """Return the name of the flag or variable that chooses the backend."""
+    if backend["mechanism"] == "flag":
+        return dashed(str(backend["flag"]))
+    return str(backend["environment"])
 
 
 def _situation(

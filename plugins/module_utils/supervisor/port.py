@@ -85,11 +85,16 @@ class Refusal:
                 continue
             self.refused += 1
             with client:
-                client.settimeout(1)
+                client.settimeout(0.5)
                 try:
-                    client.recv(65536)  # unread data would turn the answer into a reset
+                    client.recv(65536)
                     client.sendall(_REFUSAL)
-                except OSError:  # it went away
+                    client.shutdown(socket.SHUT_WR)
+                    # What is unread when a socket is closed makes the kernel reset the connection,
+                    # and the client may lose the answer.
+                    while client.recv(65536):
+                        continue
+                except OSError:  # it went away, or sends on
                     continue
 
     def __enter__(self) -> Refusal:

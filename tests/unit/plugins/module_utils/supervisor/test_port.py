@@ -8,6 +8,7 @@ import http.client
 import http.server
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +75,14 @@ def test_new_connections_are_refused_and_old_ones_stay_with_the_server(port: int
             assert [ask(port) for _ in range(20)] == [503] * 20
             assert status(old) == 200
         assert refusal.refused == 20
+
+
+def test_a_request_in_two_parts_is_refused_and_not_reset(port: int) -> None:
+    with Refusal("127.0.0.1", port), socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        time.sleep(0.1)
+        client.sendall(b'{"a": 1}\n')
+        assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
 
 
 def test_afterwards_the_server_has_its_port_again(port: int) -> None:

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which attention backend an instance with C(attention_backend: auto) gets. Pure functions.
+
+The plan knows which backends can work and their order; whether one does is seen when a server with
+it answers. What was seen is kept for the host, so that it is tried once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCHEMA = 1
+
+
+def key_of(instance: Mapping[str, Any], release: str) -> str:
+    """What a trial's outcome holds for: another release, card or model is tried anew."""
+    gpus = instance["environment"].get("CUDA_VISIBLE_DEVICES", "")
+    return " ".join([release, str(gpus) or "cpu", str(instance["config"].get("model"))])
+
+
+def with_backend(instance: Mapping[str, Any], backend: str) -> dict[str, Any]:
+    """The instance with an attention backend, chosen by the release's one mechanism."""
+    attention = instance["attention"]
+    place = "config" if attention["mechanism"] == "flag" else "environment"
+    return {**instance, place: {**instance[place], attention["key"]: backend}}
+
+
+def candidates(
+    instance: Mapping[str, Any], recorded: Mapping[str, Any] | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """The instance with each backend that is still to be tried, the next one first.
+
+    Args:
+        instance: The instance; C(attention) has C(mechanism), C(key) and C(trial), the order.
+        recorded: The outcome of a former trial, or C(None).
+
+    Returns:
+        Backend and instance; empty where nothing is to be tried.
+    """
+    trial = (instance.get("attention") or {}).get("trial") or []
+    if recorded is not None and recorded["backend"] in trial:
+        trial = [recorded["backend"]]
+    return [(backend, with_backend(instance, backend)) for backend in trial]
+
+
+def read_trials(text: str | None) -> dict[str, dict[str, Any]]:
+    """The outcomes that are kept, by :func:`key_of`; none where the file is not readable."""
+    try:
+        data = json.loads(text or "")
+        outcomes: dict[str, dict[str, Any]] = data["trials"] if data["schema"] == SCHEMA else {}
+        return {key: one for key, one in outcomes.items() if isinstance(one["backend"], str)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def trials_text(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file of the outcomes."""
+    return json.dumps({"schema": SCHEMA, "trials": outcomes}, indent=2, sort_keys=True) + "\n"
+
+
+def told(tried: Sequence[Mapping[str, Any]]) -> str:
+    """What was tried, in words: one line a backend."""
+    return "\n".join(f"{one['backend']}: {one['outcome']}" for one in tried)
