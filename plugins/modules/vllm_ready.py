@@ -232,7 +232,7 @@ def main() -> None:
         if one.ready_seconds is not None and one.verdict.state not in SERVING:
             # The answer is newer than the counters.
             one.verdict = Verdict(SERVING[0], "it has just answered", one.verdict.evidence)
-        described = one.instance.describe(one.verdict, params["lines"] if one.why else 0)
+        described = one.instance.describe(one.verdict, lines=0)
         results.append({**described, "ready_seconds": one.ready_seconds})
     if failed and not module.check_mode:
         message = "\n".join(

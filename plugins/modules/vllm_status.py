@@ -137,7 +137,7 @@ instances:
       description: What the unit says of itself (C(STATUS=)).
       type: str
     invocation:
-      description: The identifier of its last run, as the journal has it (C(_SYSTEMD_INVOCATION_ID)).
+      description: Its last run, as the journal has it (C(_SYSTEMD_INVOCATION_ID)).
       type: str
     pid:
       description: The unit's main process.
