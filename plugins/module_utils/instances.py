@@ -16,7 +16,9 @@ from typing import Any, Callable
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import read_record
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     CRASHED,
+    HUNG_AT_START,
     SERVING,
+    STARTING,
     STOPPED,
     Limits,
     Verdict,
@@ -45,6 +47,8 @@ Run = Callable[[list[str]], "tuple[int, str, str]"]
 PATTERN = "vllm@*.service"
 _UNIT = re.compile(r"^vllm@(?P<name>.+)\.service$")
 _ENABLED = "multi-user.target.wants"
+WAITS = "waiting"
+"""What the supervisor's own status begins with before it starts the server."""
 LOG_LINES = 400
 """Lines of the log that the classifier reads."""
 
@@ -228,6 +232,10 @@ class Instance:
         if not self.is_known and not any(sample.strays for sample in self.samples[-1:]):
             return Verdict(STOPPED, "it is not deployed", remedy="Run site.yml.")
         verdict = classify(self.samples, self.log(), limits)
+        says = self.show.get("StatusText", "")
+        if verdict.state == HUNG_AT_START and says.startswith(WAITS):
+            # Between two attempts, or until a device is there: no server that could work.
+            return Verdict(STARTING, says, verdict.evidence)
         if verdict.state == CRASHED and verdict.cause in (None, "unknown", "killed", "engine_died"):
             # The supervisor has seen it from within.
             return last_words(self.show) or verdict

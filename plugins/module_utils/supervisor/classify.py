@@ -558,7 +558,8 @@ def _starting(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> 
             _continue(stopped),
             percent,
         )
-    if still >= limits.start_stall:
+    can_tell = _cores(samples[last], now, engine_only=False) is not None
+    if can_tell and still >= limits.start_stall:
         return Verdict(
             HUNG_AT_START,
             f"it has done nothing for {still:.0f} s; the last that was seen: {where}",

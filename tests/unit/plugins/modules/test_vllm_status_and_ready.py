@@ -243,6 +243,19 @@ def test_the_time_is_over(site):
     assert "it loads the weights, 50 %" in result["msg"]
 
 
+@pytest.mark.parametrize(
+    ("says", "state"),
+    [("waiting before start 3 of 5, up to 200 s more", "starting"), ("", "hung at start")],
+)
+def test_a_supervisor_that_waits_before_a_start_does_not_hang(site, monkeypatch, says, state):
+    hung = instances.Verdict("hung at start", "done nothing", ("CPU 0.00 cores",), "Restart")
+    monkeypatch.setattr(instances, "classify", lambda *_: hung)
+    site.configure("chat", 1)
+    site.units["vllm@chat.service"] = {**ACTIVE, "ActiveState": "activating", "StatusText": says}
+    result = site.call(vllm_ready, timeout=2, stall=1)
+    assert result["instances"][0]["state"] == state
+
+
 def test_check_mode_looks_once_and_does_not_fail(site):
     site.configure("chat", 1)
     site.units["vllm@chat.service"] = FAILED
