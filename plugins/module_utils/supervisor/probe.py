@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -70,21 +71,23 @@ def address_of(config: Mapping[str, object], api_key: str | None) -> Address:
     )
 
 
-def request(address: Address, path: str, body: object, timeout: float) -> bytes:
-    """Ask for a path: C(GET), or C(POST) with a body. No proxy is ever asked.
+def connect(address: Address, timeout: float) -> http.client.HTTPConnection:
+    """A connection to the server, made with the first request over it. No proxy is ever asked."""
+    if not address.tls:
+        return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+    context = ssl._create_unverified_context()  # noqa: S323 - see Address.tls
+    return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
+
+
+def ask(
+    connection: http.client.HTTPConnection, address: Address, path: str, body: object = None
+) -> bytes:
+    """Ask for a path over a connection, which stays open: C(GET), or C(POST) with a body.
 
     Raises:
-        ProbeFailed: There was no answer within the time, or its status is not 200.
+        ProbeFailed: There was no answer within the connection's time, or its status is not 200.
     """
-    connection: http.client.HTTPConnection
-    if address.tls:
-        context = ssl._create_unverified_context()  # noqa: S323 - see Address.tls
-        connection = http.client.HTTPSConnection(
-            address.host, address.port, timeout=timeout, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout)
-    headers = {"Content-Type": "application/json", "Connection": "close"}
+    headers = {"Content-Type": "application/json"}
     if address.api_key:
         headers["Authorization"] = f"Bearer {address.api_key}"
     try:
@@ -93,15 +96,20 @@ def request(address: Address, path: str, body: object, timeout: float) -> bytes:
         response = connection.getresponse()
         answer = response.read()
     except socket.timeout as error:
-        raise ProbeFailed(f"{path} did not answer within {timeout:g} s") from error
+        timeout = f"{connection.timeout:g}" if connection.timeout else "?"
+        raise ProbeFailed(f"{path} did not answer within {timeout} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise ProbeFailed(f"{path} cannot be reached: {error}") from error
-    finally:
-        connection.close()
     if response.status != 200:
         text = answer.decode("utf-8", "replace").strip()[:300]
         raise ProbeFailed(f"{path} answered {response.status}: {text}")
     return answer
+
+
+def request(address: Address, path: str, body: object, timeout: float) -> bytes:
+    """Ask for a path over a connection of its own; see :func:`ask`."""
+    with contextlib.closing(connect(address, timeout)) as connection:
+        return ask(connection, address, path, body)
 
 
 def complete_one_token(address: Address, timeout: float) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from typing import Callable
 from . import backoff, classify
 from .notify import Notifier
 from .port import Refusal, is_free
-from .probe import ProbeFailed, address_of, counters, read_config
+from .probe import ProbeFailed, address_of, ask, connect, read_config, read_counters
 from .processes import adopt_orphans, kill_descendants
 from .sample import Sample, Sampler
 from .watch import Progress, Questions, is_idle
@@ -61,6 +62,7 @@ class Supervisor:
         with open(options.config, encoding="utf-8") as stream:
             self.config = read_config(stream.read())
         self.address = address_of(self.config, environ.get("VLLM_API_KEY"))
+        self.host = str(self.config.get("host") or "0.0.0.0")  # noqa: S104 - as the server listens
         self.notifier = Notifier()
         fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
         self.fingerprint = fingerprint
@@ -256,37 +258,51 @@ class Supervisor:
         os.chmod(f"{path}.new", 0o644)
         os.replace(f"{path}.new", path)
 
-    def drain(self) -> None:
-        """Refuse new requests, and give those under way a bounded time."""
+    def drain(self, held: contextlib.ExitStack) -> None:
+        """Refuse new requests, and give those under way a bounded time.
+
+        Args:
+            held: Keeps the port, until the server has ended: a connection that a socket holds
+                when it is closed would be reset.
+        """
         end = time.monotonic() + self.options.drain
-        host = str(self.config.get("host") or "0.0.0.0")  # noqa: S104 - as the server listens
         try:
-            with Refusal(host, self.address.port) as refusal:
-                quiet = 0
-                while quiet < 2 and time.monotonic() < end:
-                    now = counters(self.address, 2.0)
-                    quiet = quiet + 1 if now.idle else 0
-                    left = end - time.monotonic()
-                    requests = f"{now.running + now.waiting} requests"
-                    self.notifier.status(f"stopping: {requests} get up to {left:.0f} s more")
-                    time.sleep(0.25)
+            # Accepted by the server before everything new is refused.
+            connection = held.enter_context(contextlib.closing(connect(self.address, 5.0)))
+            connection.connect()
+            refusal = held.enter_context(Refusal(self.host, self.address.port))
+            quiet, requests = 0, ""
+            while quiet < 2 and time.monotonic() < end:
+                answer = ask(connection, self.address, "/metrics")
+                now = read_counters(answer.decode("utf-8", "replace"))
+                quiet = quiet + 1 if now.idle else 0
+                requests = f"{now.running + now.waiting} requests"
+                left = end - time.monotonic()
+                self.notifier.status(f"stopping: {requests} get up to {left:.0f} s more")
+                time.sleep(0.25)
             say(f"stopping: {requests} left, {refusal.refused} refused meanwhile")
         except (OSError, ProbeFailed) as problem:
             say(f"stopping without waiting for requests: {problem}", 4)
+
+    def end_server(self, server: subprocess.Popen[bytes]) -> None:
+        """Ask a server to end, and wait a little."""
+        self.notifier.status("stopping")
+        server.terminate()
+        grace = STOP_GRACE if self.ready else STOP_GRACE / 5
+        try:
+            server.wait(grace)
+        except subprocess.TimeoutExpired:
+            say(f"the server did not end within {grace:.0f} s of SIGTERM: killed", 5)
 
     def stop(self) -> int:
         """Stop a server that shall stop."""
         self.notifier.send("STOPPING=1")
         self.failures.forget()
         if self.server is not None and self.server.poll() is None:
-            if self.ready and self.options.drain > 0:
-                self.drain()
-            self.notifier.status("stopping")
-            self.server.terminate()
-            try:
-                self.server.wait(STOP_GRACE if self.ready else STOP_GRACE / 5)
-            except subprocess.TimeoutExpired:
-                say(f"the server did not end within {STOP_GRACE:.0f} s of SIGTERM: killed", 5)
+            with contextlib.ExitStack() as held:
+                if self.ready and self.options.drain > 0:
+                    self.drain(held)
+                self.end_server(self.server)
         kill_descendants(os.getpid())
         return 0
 
@@ -297,9 +313,8 @@ class Supervisor:
         adopt_orphans()
         self.back_off()
         problem = None if self.stopping.is_set() else self.wait_for_devices()
-        host = str(self.config.get("host") or "0.0.0.0")  # noqa: S104 - as the server listens
-        if problem is None and not is_free(host, self.address.port):
-            problem = f"another program listens on {host}:{self.address.port}"
+        if problem is None and not is_free(self.host, self.address.port):
+            problem = f"another program listens on {self.host}:{self.address.port}"
         if self.stopping.is_set():
             return self.stop()
         if problem is not None:
