@@ -92,9 +92,6 @@ options:
     description: Fail when a figure is worse than the baseline by more than O(tolerance).
     type: bool
     default: false
-  api_key:
-    description: The servers' key.
-    type: str
   results_dir:
     description: Where results are kept on the host.
     type: path
@@ -194,9 +191,15 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client i
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
+    API_KEY,
     File,
     Services,
+    read,
     run,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
+    needs_start,
+    read_environment_file,
 )
 
 SCHEMA = 1
@@ -219,6 +222,8 @@ class Benchmark:
         self.name = str(instance["name"])
         self.deployment = self._deployment()
         self.flags = subject.parse_config(self.deployment.config)
+        secrets = read_environment_file(read(services.environment_path(self.name)))
+        self.key = secrets.get(API_KEY)
         try:
             self.points, self.skipped = sweep.expand(self.params["sweep"], self._context())
         except sweep.SweepError as problem:
@@ -232,7 +237,10 @@ class Benchmark:
         if record is None:
             self.services.fail(f"{self.name} was never proved here; run the site playbook first")
         now = record.current
-        reason = self.services.start_reason(now, self.services.show([now.unit_name])[now.unit_name])
+        state = self.services.show([now.unit_name])[now.unit_name]
+        reason = needs_start(
+            state.get("ActiveState", ""), self.services.running(state), now.fingerprint
+        )
         if reason is not None:
             self.services.fail(
                 f"{now.unit_name} does not run as it was proved: {reason}; "
@@ -243,7 +251,7 @@ class Benchmark:
     def _context(self) -> int | None:
         """The server's own context length, in tokens."""
         try:
-            models = Endpoint(self.deployment.url, self.params["api_key"], 30.0).models()
+            models = Endpoint(self.deployment.url, self.key, 30.0).models()
         except EndpointError as error:
             self.services.fail(f"{self.deployment.url} cannot be measured: {error}")
         for model in models:
@@ -301,9 +309,7 @@ class Benchmark:
         lifetime = client.START_TIMEOUT + params["time_limit"] + params["run_timeout"] + SPARE
         try:
             with (
-                client.Client(
-                    self.name, now.venv, params["user"], lifetime, params["api_key"]
-                ) as runner,
+                client.Client(self.name, now.venv, params["user"], lifetime, self.key) as runner,
                 client.GpuWatch(self.instance["gpus"], python) as watch,
             ):
                 runner.wait_until_ready()
@@ -486,7 +492,6 @@ def main() -> None:
             "set_baseline": {"type": "bool", "default": False},
             "tolerance": {"type": "float", "default": 10},
             "fail_on_regression": {"type": "bool", "default": False},
-            "api_key": {"type": "str", "no_log": True},
             "results_dir": {"type": "path", "default": "/var/lib/vllm/benchmarks"},
             "user": {"type": "str", "default": "vllm"},
             "etc_dir": {"type": "path", "default": "/etc/vllm"},

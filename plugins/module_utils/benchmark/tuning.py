@@ -1,0 +1,271 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which settings are tried for an instance, in which order, and which is the best. Pure functions.
+
+A choice is one value for each setting of the space. Trying every choice would take hours, so one
+setting is varied after the other, and each keeps the value that was best.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
+    FINGERPRINT,
+    config_file,
+    fingerprint,
+    quote,
+)
+
+Choice = dict[str, Any]
+
+WORKING = "working"
+"""In the place of values of attention_backend: those that the plan finds to work."""
+GOALS = ("latency", "throughput", "startup")
+MOST_CHOICES = 500
+DEFAULTS: dict[str, Any] = {
+    "attention_backend": "TRITON_ATTN",
+    "enforce_eager": False,
+    "gpu_memory_utilization": 0.85,
+    "dtype": "auto",
+    "cpu_kvcache_space": 1,
+    "extra_args": {},
+}
+"""What an instance has that says nothing (plan/wanted.py); None for other keys."""
+SETTINGS = (
+    "enforce_eager",
+    "attention_backend",
+    "max_num_seqs",
+    "gpu_memory_utilization",
+    "max_model_len",
+    "dtype",
+    "cpu_kvcache_space",
+    "extra_args",
+)
+_ONLY_CUDA = ("attention_backend", "gpu_memory_utilization")
+_ONLY_CPU = ("cpu_kvcache_space",)
+
+
+class SpaceError(Exception):
+    """A space cannot be read; the message has a line for each thing that is wrong."""
+
+
+def key(choice: Mapping[str, Any]) -> str:
+    """What tells choices apart."""
+    return json.dumps(choice, sort_keys=True)
+
+
+def start(space: Mapping[str, Sequence[Any]], instance: Mapping[str, Any]) -> Choice:
+    """The choice that the inventory makes now."""
+    return {name: instance.get(name, DEFAULTS.get(name)) for name in space}
+
+
+def read_space(
+    raw: Any, instance: Mapping[str, Any], accelerator: str, backends: Sequence[str]
+) -> dict[str, list[Any]]:
+    """The values to try of each setting, what the inventory has first.
+
+    Args:
+        raw: Setting to list of values, as the user wrote it. Settings that mean nothing on the
+            accelerator are left out.
+        instance: The instance in the inventory.
+        accelerator: C(cuda) or C(cpu).
+        backends: The attention backends that work, for C(working).
+
+    Raises:
+        SpaceError: It is not of that form, or has too many combinations.
+    """
+    if not isinstance(raw, Mapping) or not raw:
+        raise SpaceError("the space is not a mapping of settings to lists of values")
+    problems, space = [], {}
+    meaningless = _ONLY_CUDA if accelerator == "cpu" else _ONLY_CPU
+    for name, values in raw.items():
+        if name not in SETTINGS:
+            problems.append(f"space.{name}: cannot be tried; there are {', '.join(SETTINGS)}")
+            continue
+        if name == "attention_backend" and values == WORKING:
+            values = list(backends)  # noqa: PLW2901 - the word stands for them
+        if not isinstance(values, (list, tuple)) or not values:
+            problems.append(f"space.{name}: {values!r} is not a list of values")
+            continue
+        if name in meaningless:
+            continue
+        if name == "extra_args" and not all(isinstance(value, Mapping) for value in values):
+            problems.append(f"space.{name}: each value is a mapping of flags")
+            continue
+        present = instance.get(name, DEFAULTS.get(name))
+        space[str(name)] = [present, *[value for value in values if value != present]]
+    count = 1
+    for values in space.values():
+        count *= len(values)
+    if count > MOST_CHOICES:
+        problems.append(f"space: {count} combinations are more than {MOST_CHOICES}")
+    if problems:
+        raise SpaceError("\n".join(problems))
+    return space
+
+
+def choices(space: Mapping[str, Sequence[Any]]) -> list[Choice]:
+    """Every combination of the space, the inventory's first."""
+    return [dict(zip(space, values)) for values in itertools.product(*space.values())]
+
+
+def changed_instance(instance: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    """The instance in the inventory with a choice's settings; other flags of extra_args stay."""
+    changed = dict(instance)
+    for name, value in choice.items():
+        if name == "extra_args":
+            value = {**instance.get("extra_args", {}), **value}  # noqa: PLW2901 - over the rest
+        if value is None:
+            changed.pop(name, None)
+        else:
+            changed[name] = value
+    return changed
+
+
+def score(measured: Mapping[str, Any], goal: str) -> float | None:
+    """How good a measured choice is, less being better; C(None) without a figure for the goal.
+
+    Args:
+        measured: C(ready_seconds) and C(points) of a candidate.
+        goal: C(latency) is the median time of a whole answer of the load with the fewest streams;
+            C(throughput) the seconds a token of the load with the most; C(startup) the seconds to
+            the first token after a start.
+    """
+    if goal == "startup":
+        value = measured.get("ready_seconds")
+        return None if value is None else float(value)
+    points = [point for point in measured["points"] if point["figures"]["output_throughput"]]
+    if not points:
+        return None
+    by_streams = sorted(points, key=lambda point: int(point["concurrency"]))
+    if goal == "latency":
+        figure = by_streams[0]["figures"]["e2el_ms"]
+        return None if figure is None else float(figure["median"])
+    return 1.0 / float(by_streams[-1]["figures"]["output_throughput"]["median"])
+
+
+def _best(
+    current: Choice, others: Iterable[Choice], scores: Mapping[str, float | None], margin: float
+) -> Choice:
+    """The best of some choices; the current one unless another is better by the margin."""
+    now = scores.get(key(current))
+    best, limit = current, None if now is None else now * (1 - margin / 100)
+    for choice in others:
+        value = scores.get(key(choice))
+        if value is not None and (limit is None or value < limit):
+            best, limit = choice, value
+    return best
+
+
+def walk(
+    space: Mapping[str, Sequence[Any]],
+    possible: Iterable[str],
+    scores: Mapping[str, float | None],
+    margin: float,
+) -> tuple[Choice, Choice | None]:
+    """Where the search stands.
+
+    Args:
+        space: Values of each setting, the inventory's first.
+        possible: Keys of the choices that the plan allows.
+        scores: What was tried by key, C(None) for what did not come up.
+        margin: Percent by which another choice must be better.
+
+    Returns:
+        The best choice so far, and the next one to try; C(None) at the end.
+    """
+    allowed = set(possible)
+    current: Choice = {name: values[0] for name, values in space.items()}
+    if key(current) not in scores:
+        return current, current
+    for name, values in space.items():
+        others = [{**current, name: value} for value in values]
+        others = [choice for choice in others if key(choice) in allowed]
+        for choice in others:
+            if key(choice) not in scores:
+                return _best(current, others, scores, margin), choice
+        current = _best(current, others, scores, margin)
+    return current, None
+
+
+def most_starts(space: Mapping[str, Sequence[Any]]) -> int:
+    """How many other configurations are started at most."""
+    return sum(len(values) - 1 for values in space.values())
+
+
+def inventory_lines(choice: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """The lines by which the inventory makes a choice: the settings that are not as they were.
+
+    YAML takes JSON's values. A setting that is to be left out is a comment.
+    """
+    lines = []
+    for name, value in choice.items():
+        if value == before.get(name):
+            continue
+        if value is None:
+            lines.append(f"# remove {name}")
+        else:
+            lines.append(f"{name}: {json.dumps(value)}")
+    return lines
+
+
+def _line(name: str, value: Any) -> str:
+    """A variable in a drop-in."""
+    return f"Environment={quote(f'{name}={value}')}"
+
+
+def is_deployed(
+    former: Deployment, config: Mapping[str, Any], environment: Mapping[str, Any]
+) -> bool:
+    """Whether a deployment is what the plan says: flags and variables."""
+    lines = set(former.drop_in.splitlines())
+    return former.config == config_file(former.unit_name, config) and all(
+        _line(name, value) in lines for name, value in environment.items()
+    )
+
+
+def variant(
+    former: Deployment,
+    environment_before: Mapping[str, Any],
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> Deployment:
+    """A deployment with other flags and variables, and in all else as it is.
+
+    Args:
+        former: What is deployed.
+        environment_before: Its variables as the plan has them.
+        config: The flags.
+        environment: The variables.
+    """
+    text = config_file(former.unit_name, config)
+    identity = fingerprint("variant", former.fingerprint, text, dict(environment))
+    replaced = {*environment_before, *environment, FINGERPRINT}
+    prefixes = tuple(_line(name, "")[:-1] for name in replaced)
+    # Variables come last in the file, in the section of the service.
+    kept = [line for line in former.drop_in.splitlines() if not line.startswith(prefixes)]
+    kept += [_line(name, value) for name, value in sorted(environment.items())]
+    kept.append(_line(FINGERPRINT, identity))
+    return dataclasses.replace(
+        former,
+        config=text,
+        drop_in="".join(f"{line}\n" for line in kept),
+        fingerprint=identity,
+        max_model_len=config.get("max-model-len"),
+    )
+
+
+def label(choice: Mapping[str, Any]) -> str:
+    """As a person would name it."""
+    shown = (
+        f"{name} {'default' if value is None else json.dumps(value)}"
+        for name, value in choice.items()
+    )
+    return ", ".join(shown).replace('"', "")
