@@ -282,10 +282,12 @@ CAUSES: tuple[Cause, ...] = (
         "vLLM refuses this configuration",
         "The line says why; correct the instance in the inventory.",
     ),
-    # vllm/v1/engine/core_client.py, multiproc_executor.py: it ended without a word of its own.
+    # vllm/v1/engine/core_client.py, vllm/v1/utils.py, multiproc_executor.py: it ended without a word
+    # of its own.
     _cause(
         "engine_died",
-        r"Engine core proc \S+ died unexpectedly"
+        r"Engine core proc(?:ess)? \S+ died unexpectedly"
+        r"|Process \S+ \(PID: \d+\) died with exit code"
         r"|Worker proc \S+ died unexpectedly"
         r"|EngineDeadError",
         "the engine's process ended without saying why",

@@ -463,7 +463,8 @@ _PHASES = (
         LOADING,
         re.compile(
             r"Starting to load model|Loading \w+ checkpoint shards|Time spent downloading weights"
-            r"|Loading weights took|Model loading took"
+            r"|Loading weights took|Model loading took|Multi-thread loading"
+            r"|Loading safetensors using"
         ),
     ),
     (
