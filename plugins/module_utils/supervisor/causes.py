@@ -282,7 +282,7 @@ CAUSES: tuple[Cause, ...] = (
         "vLLM refuses this configuration",
         "The line says why; correct the instance in the inventory.",
     ),
-    # vllm/v1/engine/core_client.py, vllm/v1/utils.py, multiproc_executor.py: it ended without a word
+    # vllm/v1/engine/core_client.py, vllm/v1/utils.py, multiproc_executor.py: ended without a word
     # of its own.
     _cause(
         "engine_died",
