@@ -68,6 +68,7 @@ class Host:
         supervisor: The folder of the supervisor, named by its content.
         config_dir: Where vLLM's C(--config) files are.
         start_timeout: Seconds that a start may take.
+        start_stall: Seconds without any sign of work after which a start hangs.
         drain: Seconds that requests under way get when a server is stopped.
         starts: Failed starts in a row after which a server is given up.
         closed_devices: Whether a server can open its own GPUs and no other device.
@@ -78,6 +79,7 @@ class Host:
     supervisor: str
     config_dir: str = "/etc/vllm"
     start_timeout: int = 600
+    start_stall: int = 120
     drain: int = 30
     starts: int = 5
     closed_devices: bool = True
@@ -111,8 +113,8 @@ def deployment(wanted: Mapping[str, Any], host: Host, nodes: Sequence[str] | Non
     identity = fingerprint(
         service_settings(host.unit), command, settings, wanted["config"], environment
     )
-    command += [f"--start-timeout={host.start_timeout}", f"--drain={host.drain}"]
-    command.append(f"--starts={host.starts}")
+    command += [f"--start-timeout={host.start_timeout}", f"--start-stall={host.start_stall}"]
+    command += [f"--drain={host.drain}", f"--starts={host.starts}"]
     variables = {**environment, FINGERPRINT: identity}
     return Deployment(
         name=wanted["name"],

@@ -105,6 +105,12 @@ options:
         runs with or a rollback goes to; the newest stay.
     type: int
     default: 2
+  start_stall:
+    description:
+      - After how many seconds without any sign of work (CPU, GPU, disk, compilers) a start is ended
+        as one that hangs, before O(start_timeout) is over.
+    type: int
+    default: 120
   starts:
     description: How often a server is started that fails before it is ready, until it is given up.
     type: int
@@ -195,6 +201,7 @@ def bring_about(services: Services) -> None:
         supervisor=services.supervisor()[0],
         config_dir=params["etc_dir"],
         start_timeout=params["start_timeout"],
+        start_stall=params["start_stall"],
         drain=params["drain"],
         starts=params["starts"],
         closed_devices=params["device_policy"] == "closed",
@@ -295,6 +302,7 @@ def main() -> None:
             },
             "removed_instances": {"type": "list", "elements": "str", "default": []},
             "keep_releases": {"type": "int", "default": 2},
+            "start_stall": {"type": "int", "default": 120},
             "starts": {"type": "int", "default": 5},
             "device_policy": {"type": "str", "choices": ["closed", "auto"], "default": "closed"},
             **ARGUMENTS,

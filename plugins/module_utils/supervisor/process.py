@@ -70,7 +70,7 @@ class Supervisor:
         watchdog = int(environ.get("WATCHDOG_USEC", "60000000")) / 1e6
         self.limits = classify.Limits(
             start_deadline=options.start_timeout,
-            start_stall=min(120.0, options.start_timeout / 2),
+            start_stall=options.start_stall,
             stall=watchdog / 2,
         )
         self.sampler = Sampler(self.address, exclude=(os.getpid(),), gpu=bool(options.device))
@@ -182,11 +182,11 @@ class Supervisor:
                 lasting = not self.ready or now - progress.at >= self.limits.stall
                 if ended or (verdict.state in classify.BAD and lasting):
                     return verdict
-                self.notifier.status(status_line(verdict))
+                self.notifier.status(status_line(verdict, sample))
                 if not self.ready:
                     next_look = now + LOOK_AT_START
                     if self.is_ready(sample):
-                        self.say_ready(verdict)
+                        self.say_ready()
                 elif is_idle(sample):
                     next_look = now + self.limits.stall / 3
                     self.questions.ask()
@@ -199,14 +199,14 @@ class Supervisor:
             self.notifier.send("WATCHDOG=1")
         return verdict
 
-    def say_ready(self, verdict: classify.Verdict) -> None:
+    def say_ready(self) -> None:
         """The server has computed a token."""
         self.ready = True
         self.failures.forget()
         seconds = time.monotonic() - self.began
         say(f"ready: the first token came {seconds:.1f} s after the start")
         self.notifier.send("READY=1")
-        self.notifier.status("ready" if verdict.state in classify.ON_THE_WAY else verdict.summary)
+        self.notifier.status("ready")
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -332,10 +332,13 @@ class Supervisor:
         return self.stop() if self.stopping.is_set() else self.fail(verdict)
 
 
-def status_line(verdict: classify.Verdict) -> str:
-    """What C(systemctl status) shows: the state, how far it is, and the sentence."""
-    percent = "" if verdict.percent is None else f" {verdict.percent} %"
-    return f"{verdict.state}{percent}: {verdict.summary}"
+def status_line(verdict: classify.Verdict, sample: Sample) -> str:
+    """What C(systemctl status) shows: the state, how far it is, how much there is to do."""
+    if verdict.state in classify.ON_THE_WAY:
+        return verdict.state if verdict.percent is None else f"{verdict.state} {verdict.percent} %"
+    if verdict.state in classify.SERVING and sample.running is not None:
+        return f"{verdict.state}: {sample.running} running, {sample.waiting} waiting"
+    return f"{verdict.state}: {verdict.summary}"
 
 
 def too_late(verdict: classify.Verdict, seconds: float) -> classify.Verdict:
@@ -367,6 +370,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--vllm", required=True, help="the vllm program")
     parser.add_argument("--config", required=True, help="its --config file")
     parser.add_argument("--start-timeout", type=float, default=600.0, help="seconds to a token")
+    parser.add_argument("--start-stall", type=float, default=120.0, help="seconds without any work")
     parser.add_argument("--drain", type=float, default=30.0, help="seconds for requests at a stop")
     parser.add_argument("--starts", type=int, default=5, help="failed ones in a row to give up")
     parser.add_argument("--device", action="append", default=[], help="device node to wait for")

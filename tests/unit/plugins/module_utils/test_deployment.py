@@ -77,6 +77,7 @@ def test_a_unit_that_the_server_sees_otherwise_has_another_fingerprint(unit: str
         {"unit": "[Unit]\nAfter=x\n[Service]\nType=notify\n[Install]\nWantedBy=y\n"},
         {"unit": "[Service]\nType=notify\nRestartSec=9\nTimeoutStopSec=9\n"},
         {"start_timeout": 99},
+        {"start_stall": 99},
         {"drain": 99},
         {"starts": 9},
     ],
