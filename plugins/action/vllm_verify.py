@@ -33,7 +33,8 @@ def write_reports(directory: Path, host: str, endpoints: list[dict[str, Any]]) -
     directory.mkdir(parents=True, exist_ok=True)
     for suffix, report in REPORTS.items():
         path = directory / f"{host}.{suffix}"
-        text = report(host, endpoints)
+        # A model can answer half of a surrogate pair, which no file can hold.
+        text = report(host, endpoints).encode("utf-8", "replace").decode("utf-8")
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 

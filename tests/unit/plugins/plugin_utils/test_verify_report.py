@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reports, of answers that try to break them."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_verify import write_reports
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import (
+    html_report,
+    json_report,
+    junit_report,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVIL = "</pre><script>alert(1)</script>\x00\x1b]]><&\"' \ud800機"
+
+
+def check(name: str, outcome: str, severity: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "check": "question",
+        "severity": severity,
+        "outcome": outcome,
+        "passed": outcome != "failed",
+        "detail": EVIL,
+        "question": EVIL,
+        "answer": EVIL,
+        "figures": {},
+        "seconds": 1.5,
+        "model_seconds": 1.4,
+        "tries": 1,
+    }
+
+
+ENDPOINT: dict[str, Any] = {
+    "name": "m",
+    "url": "http://127.0.0.1:8000",
+    "served_model_name": EVIL,
+    "checks": [],
+    "verification": {
+        "at": "2026-11-23T01:00:00+00:00",
+        "suite": "0",
+        "seconds": 6.0,
+        "model_seconds": 5.6,
+        "passed": False,
+        "checks": [
+            check("right", "passed", "error"),
+            check("wrong", "failed", "error"),
+            check("mild", "failed", "warning"),
+            check("left out", "skipped", "error"),
+        ],
+    },
+}
+
+
+def test_junit_is_well_formed_and_counts_warnings_as_skipped() -> None:
+    root = ElementTree.fromstring(junit_report("gpu1", [ENDPOINT]))
+    suite = root.find("testsuite")
+    assert suite is not None
+    counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "4", "failures": "1", "errors": "0", "skipped": "2"}
+    cases = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert cases == {
+        "right": ["system-out"],
+        "wrong": ["failure", "system-out"],
+        "mild": ["skipped", "system-out"],
+        "left out": ["skipped", "system-out"],
+    }
+    assert "alert(1)" in (suite[0].find("system-out").text or "")  # type: ignore[union-attr]
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects the page's tags and attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _value in attrs}
+
+
+def test_the_page_has_nothing_but_its_own_tags_and_comes_from_nowhere_else() -> None:
+    page = html_report("gpu1", [ENDPOINT])
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.tags & {"script", "img", "link", "iframe", "object", "a"}
+    assert not {name for name in tags.attributes if name.startswith("on")} | (
+        tags.attributes & {"src", "href"}
+    )
+    assert page.count("<tr>") == 5
+    assert "failed (warning)" in page
+
+
+def test_json_has_every_check() -> None:
+    document = json.loads(json_report("gpu1", [ENDPOINT]))
+    assert [c["name"] for c in document["endpoints"][0]["checks"]] == [
+        "right",
+        "wrong",
+        "mild",
+        "left out",
+    ]
+
+
+def test_reports_are_written_and_left_alone_when_they_are_right(tmp_path: Path) -> None:
+    endpoint = json.loads(json.dumps(ENDPOINT).replace("\\ud800", ""))
+    folder = tmp_path / "new" / "reports"
+    write_reports(folder, "gpu1", [endpoint])
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ["gpu1.html", "gpu1.json", "gpu1.junit.xml"]
+    times = [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
+    write_reports(folder, "gpu1", [endpoint])
+    assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == times
+
+
+def test_a_lone_surrogate_of_a_model_does_not_stop_the_reports(tmp_path: Path) -> None:
+    write_reports(tmp_path, "gpu1", [ENDPOINT])
+    assert "alert(1)" in (tmp_path / "gpu1.html").read_text()
+
+
+def test_an_endpoint_without_a_verification_is_left_out() -> None:
+    endpoint = {**ENDPOINT, "verification": None}
+    assert json.loads(json_report("gpu1", [endpoint]))["endpoints"] == []
+    assert "<table>" not in html_report("gpu1", [endpoint])
