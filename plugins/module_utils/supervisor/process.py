@@ -160,6 +160,7 @@ class Supervisor:
         if self.questions.answered_at is not None:
             return True
         if sample.listening:
+            self.notifier.status("waiting for the first token")
             self.questions.ask()
         return False
 
@@ -182,7 +183,8 @@ class Supervisor:
                 lasting = not self.ready or now - progress.at >= self.limits.stall
                 if ended or (verdict.state in classify.BAD and lasting):
                     return verdict
-                self.notifier.status(status_line(verdict, sample))
+                if self.ready or verdict.state not in classify.SERVING:
+                    self.notifier.status(status_line(verdict, sample))
                 if not self.ready:
                     next_look = now + LOOK_AT_START
                     if self.is_ready(sample):
