@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module: when the whole suite runs, what is kept, what fails, and that no key is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from endpoints.scripted import GOOD, KEY, LENGTH, MODEL, SIMPLIFIED, ScriptedServer, chat, serving
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+    Host,
+    Record,
+    deployment,
+    record_text,
+)
+from ansible_collections.compute_plane.vllm.plugins.modules import vllm_verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="what the module keeps belongs to root")
+
+SCHEMA = json.loads((Path(__file__).parents[4] / "docs/endpoint-record.schema.json").read_text())
+QUESTION = {"name": "capital", "prompt": "What is the capital of France?", "expect": "Paris"}
+SUITE = ["health", "version", "models", "chinese", "streaming"]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[ScriptedServer]:
+    with serving() as server:
+        yield server
+
+
+class Run:
+    """A host on which an instance was proved, and the module that runs there."""
+
+    def __init__(self, directory: Path, server: ScriptedServer, capsys: Any) -> None:
+        self.server, self.capsys = server, capsys
+        self.etc, self.state = directory / "etc", directory / "state"
+        self.etc.mkdir()
+        (self.state / "proved").mkdir(parents=True)
+        self.deploy()
+
+    def deploy(self, **config: Any) -> None:
+        """Prove a deployment of the instance."""
+        wanted = {
+            "name": "m",
+            "venv": "/opt/vllm/releases/r",
+            "config": {"model": "/srv/m", "max-model-len": LENGTH, **config},
+            "environment": {},
+            "url": self.server.url,
+            "served_model_name": MODEL,
+        }
+        proved = deployment(wanted, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+        (self.state / "proved" / "m.json").write_text(record_text(Record(proved)))
+
+    def __call__(self, **arguments: Any) -> dict[str, Any]:
+        self.server.requests.clear()
+        endpoint = {
+            "name": "m",
+            "url": self.server.url,
+            "served_model_name": MODEL,
+            "max_model_len": LENGTH,
+            "api_key": arguments.pop("api_key", None),
+        }
+        given = {
+            "endpoints": [endpoint],
+            "release": "0.14.1",
+            "suite": SUITE,
+            "questions": [QUESTION],
+            "timeout": 5,
+            "tools_path": sys.prefix,
+            "etc_dir": str(self.etc),
+            "state_dir": str(self.state),
+            **arguments,
+        }
+        with patch_module_args(given), pytest.raises(SystemExit):
+            vllm_verify.main()
+        printed = self.capsys.readouterr().out
+        assert KEY not in printed
+        result: dict[str, Any] = json.loads(printed)
+        return result
+
+    def record(self) -> dict[str, Any]:
+        """The endpoint record."""
+        value: dict[str, Any] = json.loads((self.etc / "m.endpoint.json").read_text())
+        jsonschema.validate(value, SCHEMA)
+        return value
+
+    def asked(self) -> list[str]:
+        """What the server was asked."""
+        return [kind for kind, _body in self.server.requests]
+
+
+@pytest.fixture
+def verify(tmp_path: Path, shared: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> Run:
+    shared.script, shared.key = dict(GOOD), None
+    return Run(tmp_path, shared, capsys)
+
+
+def test_the_suite_runs_once_for_a_deployment_then_a_question_will_do(verify: Run) -> None:
+    first = verify()
+    assert (first["changed"], first["endpoints"][0]["full"]) == (True, True)
+    assert "chinese" in verify.asked()
+    assert verify.record()["state"] == "verified"
+    second = verify()
+    assert (second["changed"], second["endpoints"][0]["full"]) == (False, False)
+    assert verify.asked() == ["/health", "/version", "/v1/models", "question"]
+    kept = second["endpoints"][0]["verification"]
+    assert [check["name"] for check in kept["checks"]] == [*SUITE, "capital"]
+
+
+def test_it_runs_again_for_another_suite_another_deployment_or_when_told_to(verify: Run) -> None:
+    verify()
+    assert verify(suite=["health"])["endpoints"][0]["full"] is True
+    assert verify(suite=["health"])["endpoints"][0]["full"] is False
+    verify.deploy(dtype="float16")
+    assert verify(suite=["health"])["endpoints"][0]["full"] is True
+    assert verify(suite=["health"], mode="full")["endpoints"][0]["full"] is True
+
+
+def test_a_wrong_answer_fails_and_is_in_the_record(verify: Run) -> None:
+    verify()
+    verify.server.script["question"] = chat("Berlin.")
+    result = verify()
+    assert result["failed"] is True
+    assert result["msg"].startswith("m: capital: it answered 'Berlin.'")
+    assert verify.record()["state"] == "failed"
+    verify.server.script["question"] = GOOD["question"]
+    assert verify()["changed"] is True
+    assert verify.record()["state"] == "verified"
+
+
+def test_severity_decides(verify: Run) -> None:
+    verify.server.script["chinese"] = chat(SIMPLIFIED)
+    mild = verify()
+    assert "failed" not in mild
+    assert any("chinese: it is not in traditional Chinese" in str(w) for w in mild["warnings"])
+    assert verify.record()["verification"]["checks"]["chinese"] == "failed"
+    strict = verify(ability="error")
+    assert strict["failed"] is True
+    assert "m: chinese: it is not in traditional" in strict["msg"]
+
+
+def test_what_has_failed_is_not_taken_for_passed_the_next_time(verify: Run) -> None:
+    verify.server.script["stream"] = (500, b"EngineDeadError")
+    assert verify()["failed"] is True
+    verify.server.script["stream"] = GOOD["stream"]
+    assert verify()["endpoints"][0]["full"] is True
+
+
+def test_the_key_is_read_on_the_host_and_never_shown(verify: Run) -> None:
+    verify.server.key = KEY
+    assert verify()["failed"] is True
+    (verify.etc / "m.env").write_text(f"VLLM_API_KEY={KEY}\n")
+    result = verify(suite=["health", "models", "api_key"])
+    assert "failed" not in result
+    assert verify.record()["api_key_required"] is True
+    assert "failed" not in verify(suite=["health", "models", "api_key"])
+
+
+def test_a_foreign_endpoint_leaves_nothing_behind(verify: Run) -> None:
+    verify.server.key = KEY
+    result = verify(foreign=True, api_key=KEY)
+    assert "failed" not in result
+    assert result["endpoints"][0]["record"] is None
+    assert not (verify.etc / "m.endpoint.json").exists()
+    assert not (verify.state / "verified").exists()
+
+
+def test_check_mode_asks_and_writes_nothing(verify: Run) -> None:
+    result = verify(_ansible_check_mode=True, _ansible_diff=True)
+    assert result["changed"] is True
+    assert result["diff"][0]["after_header"].endswith("m.endpoint.json")
+    assert not (verify.etc / "m.endpoint.json").exists()
+    assert not (verify.state / "verified").exists()
+
+
+def test_a_suite_that_cannot_be_read_asks_nothing(verify: Run) -> None:
+    result = verify(suite=["helth", {"check": "models", "retries": "many"}])
+    assert "suite[0].check: there is no 'helth'" in result["msg"]
+    assert "suite[1].retries: 'many' is not of type int" in result["msg"]
+    assert verify.asked() == []
+
+
+def test_tools_that_are_not_there_are_told(verify: Run) -> None:
+    result = verify(tools_path="/nowhere")
+    assert "/nowhere/bin/python cannot be run" in result["msg"]
+
+
+def test_the_suite_costs_less_than_two_seconds_beside_the_endpoints_own_time(verify: Run) -> None:
+    verification = verify(mode="full")["endpoints"][0]["verification"]
+    assert verification["seconds"] - verification["model_seconds"] < 2
