@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Callable
 
 from . import backoff, classify
+from .log import Tail
 from .notify import Notifier
 from .port import Refusal, is_free
 from .probe import ProbeFailed, address_of, ask, connect, read_config, read_counters
@@ -76,7 +77,7 @@ class Supervisor:
         self.sampler = Sampler(self.address, exclude=(os.getpid(),), gpu=bool(options.device))
         self.questions = Questions(self.address, timeout=watchdog)
         self.samples: collections.deque[Sample] = collections.deque(maxlen=200)
-        self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
+        self.log = Tail(LOG_LINES)
         self.stopping = threading.Event()
         self.server: subprocess.Popen[bytes] | None = None
         self.reader: threading.Thread | None = None
@@ -138,10 +139,14 @@ class Supervisor:
     def _read_log(self) -> None:
         assert self.server is not None  # noqa: S101 - started
         assert self.server.stdout is not None  # noqa: S101 - a pipe
-        for line in self.server.stdout:
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
-            self.log.append(line.decode("utf-8", "replace").rstrip())
+        pipe = self.server.stdout.fileno()
+        for data in iter(lambda: os.read(pipe, 1 << 16), b""):
+            self._write(self.log.feed(data))
+        self._write(self.log.rest())
+
+    def _write(self, lines: bytes) -> None:
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
 
     # -- while it runs ----------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class Supervisor:
             exit_status=self.server.poll() if self.server is not None else None,
         )
         self.samples.append(sample)
-        return classify.classify(self.samples, self.log, self.limits)
+        return classify.classify(self.samples, self.log.lines, self.limits)
 
     def is_ready(self, sample: Sample) -> bool:
         """Ask for the first token as soon as somebody listens, and say when it has come."""
