@@ -66,6 +66,7 @@ def make_record(
         "instance": deployment.name,
         "host": socket.gethostname(),
         "state": "verified" if verification.passed else "failed",
+        "listen_host": settings.get("host"),
         "url": deployment.url,
         "openai_base_url": f"{deployment.url}/v1",
         "api_key_required": key_required,

@@ -40,6 +40,14 @@ options:
     description: The host's name there.
     type: str
     required: true
+  state:
+    description: V(absent) withdraws everything of this host that was registered.
+    type: str
+    choices: [present, absent]
+    default: present
+  address:
+    description: The host's address, for instances that listen on all of its addresses.
+    type: str
   withdraw:
     description:
       - Instances to withdraw whatever their records say, because they are about to be stopped or
@@ -111,6 +119,7 @@ import glob
 import json
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -123,8 +132,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.registration im
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import File, read
 
 
-def with_public_url(record: dict[str, Any], url: str | None) -> dict[str, Any]:
+def with_public_url(record: dict[str, Any], url: str | None, address: str | None) -> dict[str, Any]:
     """The record as others need it: with the address under which they reach the endpoint."""
+    if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
+        url = f"http://{address}:{urlsplit(str(record['url'])).port}"
     if url is None:
         return record
     url = url.rstrip("/")
@@ -211,12 +222,20 @@ def run(module: AnsibleModule) -> None:
     ]
     problems = []
     only = module.params["withdraw"]
+    is_wanted = module.params["state"] == "present"
     for instance in sorted({*records, *noted}) if only is None else only:
         record = records.get(instance)
         try:
-            if only is None and record is not None and record.get("state") == "verified":
+            if (
+                is_wanted
+                and only is None
+                and record is not None
+                and record.get("state") == "verified"
+            ):
                 url = module.params["public_urls"].get(instance)
-                registration.register(instance, with_public_url(record, url))
+                registration.register(
+                    instance, with_public_url(record, url, module.params["address"])
+                )
             else:
                 registration.withdraw(instance)
         except RegistryError as problem:
@@ -238,6 +257,8 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "token": {"type": "str", "no_log": True},
             "host": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "address": {"type": "str"},
             "withdraw": {"type": "list", "elements": "str"},
             "public_urls": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 10},

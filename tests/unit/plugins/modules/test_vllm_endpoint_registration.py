@@ -173,6 +173,23 @@ def test_others_are_told_the_address_under_which_they_reach_it(
     assert registry.records[PATH]["openai_base_url"] == "https://llm.example/v1"
 
 
+def test_one_that_listens_everywhere_is_at_the_hosts_address(
+    host: Host, registry: RegistryServer
+) -> None:
+    host.run(address="10.0.0.7")
+    assert registry.records[PATH]["url"] == "http://127.0.0.1:8000"
+    host.write(listen_host="0.0.0.0")
+    host.run(address="10.0.0.7")
+    assert registry.records[PATH]["openai_base_url"] == "http://10.0.0.7:8000/v1"
+
+
+def test_a_host_that_goes_withdraws_everything(host: Host, registry: RegistryServer) -> None:
+    host.run()
+    assert host.run(state="absent")["changed"] is True
+    assert registry.records == {}
+    assert host.run(state="absent")["changed"] is False
+
+
 @pytest.mark.parametrize(
     ("faults", "waited"),
     [([503, 500], [3.0, 2.0]), (["slow"], [1.0]), ([429, "slow"], [1.0, 2.0])],
