@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+
+TIMEOUT = 5.0
+"""Seconds that the service manager may take to make room for a message."""
 
 
 class Notifier:
@@ -26,7 +30,10 @@ class Notifier:
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-            connection.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
+            # PID 1 that does not read must not stop the one who watches over a server.
+            connection.settimeout(TIMEOUT)
+            with contextlib.suppress(socket.timeout):
+                connection.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
 
     def status(self, text: str) -> None:
         """Say what is going on, where it is something new; C(systemctl status) shows it."""

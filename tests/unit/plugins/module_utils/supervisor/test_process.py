@@ -1,0 +1,197 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor as a process, with a stand-in for vLLM; the real one is in molecule's faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import Verdict
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FOLDER = os.path.dirname(os.path.dirname(process.__file__))
+MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.process import main; "
+SERVER = """#!{python}
+import http.server, json, socket, sys, time
+running = 0
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.answer(b"vllm:num_requests_running %d\\nvllm:num_requests_waiting 0\\n" % running)
+    def do_POST(self):
+        global running
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        running += 1
+        time.sleep(body["max_tokens"] / 20)
+        running -= 1
+        self.answer(json.dumps({{"usage": {{"completion_tokens": body["max_tokens"]}}}}).encode())
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+Server(("127.0.0.1", {port}), Handler).serve_forever()
+"""
+
+
+class Unit:
+    """What systemd gives a service, as far as the supervisor needs it."""
+
+    def __init__(self, path: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.path = path
+        (path / "a.yaml").write_text(f'model: "m"\nhost: "127.0.0.1"\nport: {self.port}\n')
+        self.vllm = path / "vllm"
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.bind(str(path / "notify"))
+        self.heard: list[str] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.process: subprocess.Popen[str] | None = None
+
+    def server(self, text: str) -> None:
+        """The program that is started as vLLM."""
+        self.vllm.write_text(text)
+        self.vllm.chmod(0o755)
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", f"{MAIN}sys.exit(main())", FOLDER, "--name=a"]
+        command += [f"--vllm={self.vllm}", f"--config={self.path}/a.yaml", *options]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                "NOTIFY_SOCKET": str(self.path / "notify"),
+                "RUNTIME_DIRECTORY": str(self.path),
+                "PATH": os.environ["PATH"],
+            },
+        )
+        return self.process
+
+    def _listen(self) -> None:
+        while True:
+            self.heard += self.systemd.recv(4096).decode().splitlines()
+
+    def hears(self, line: str) -> None:
+        """Wait until the supervisor says this to systemd."""
+        end = time.monotonic() + 30
+        while line not in self.heard:
+            assert time.monotonic() < end, self.heard
+            time.sleep(0.05)
+
+    def complete(self, tokens: int) -> int:
+        """Ask the server as a client does."""
+        body = json.dumps({"max_tokens": tokens}).encode()
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/v1/completions", body, timeout=30
+            ) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Iterator[Unit]:
+    one = Unit(tmp_path)
+    yield one
+    if one.process is not None:
+        one.process.kill()
+        one.process.communicate()
+
+
+def test_a_server_that_ends_with_status_0_has_failed(unit: Unit) -> None:
+    unit.server("#!/bin/sh\necho bye\n")
+    supervisor = unit.start()
+    output, _ = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 1
+    assert "bye\n" in output
+    assert "<3>supervisor: crashed: " in output
+    verdict = json.loads((unit.path / "verdict.json").read_text())
+    assert (verdict["state"], verdict["exit_status"]) == ("crashed", 0)
+
+
+def test_it_is_given_up_with_a_last_word(unit: Unit) -> None:
+    unit.server("#!/bin/sh\nexit 3\n")
+    supervisor = unit.start("--starts=1")
+    output, _ = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == process.GAVE_UP
+    assert output.splitlines()[-1].startswith("<2>supervisor: remedy: ")
+    assert "systemctl start vllm@a.service" in output
+    assert not (unit.path / "failed-starts.json").exists()
+
+
+def test_a_port_that_another_program_has_is_told_before_the_start(unit: Unit) -> None:
+    unit.server("#!/bin/sh\necho started\n")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", unit.port))
+        other.listen()
+        output, _ = unit.start().communicate(timeout=30)
+    assert f"another program listens on 127.0.0.1:{unit.port}" in output
+    assert "started" not in output
+
+
+def test_a_server_that_does_nothing_is_ended(unit: Unit) -> None:
+    unit.server("#!/bin/sh\nexec sleep 60\n")
+    supervisor = unit.start("--start-stall=2", "--start-timeout=5")
+    output, _ = supervisor.communicate(timeout=40)
+    assert supervisor.returncode == 1
+    assert "<3>supervisor: hung at start: " in output
+
+
+def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit: Unit) -> None:
+    unit.server(SERVER.format(python=sys.executable, port=unit.port))
+    supervisor = unit.start("--drain=20")
+    unit.hears("READY=1")
+    statuses: list[int] = []
+    client = threading.Thread(target=lambda: statuses.append(unit.complete(80)))
+    client.start()
+    time.sleep(1)
+    supervisor.send_signal(signal.SIGTERM)
+    unit.hears("STOPPING=1")
+    time.sleep(0.5)
+    assert unit.complete(1) == 503
+    client.join(30)
+    output, _ = supervisor.communicate(timeout=30)
+    assert statuses == [200]
+    assert supervisor.returncode == 0
+    assert "supervisor: stopping: 0 requests left, 1 refused meanwhile" in output
+
+
+@pytest.mark.parametrize(
+    ("verdict", "line"),
+    [
+        (Verdict("loading", "it loads", percent=43), "loading 43 %"),
+        (Verdict("compiling", "it compiles"), "compiling"),
+        (Verdict("busy", "it has requests"), "busy: 3 running, 4 waiting"),
+        (Verdict("crashed", "no compiler"), "crashed: no compiler"),
+    ],
+)
+def test_what_systemctl_status_shows(verdict: Verdict, line: str) -> None:
+    assert process.status_line(verdict, Sample(at=0, running=3, waiting=4)) == line
