@@ -111,7 +111,8 @@ os._exit(0)
 """
 
 _RESULT = re.compile(r"Finished with result: (\S+)")
-_STATUS = re.compile(r"status=(\S+)")
+# "status=SYS" from systemd 252, "status=31/SYS" from 257.
+_STATUS = re.compile(r"status=(?:\d+/)?(\S+)")
 
 
 class Unusable(Exception):

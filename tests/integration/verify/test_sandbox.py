@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("image", ["bookworm"])
+@pytest.mark.parametrize("image", ["bookworm", "trixie"])
 def test_code_that_models_write_does_no_harm(image: str) -> None:
     """Boot, run the cases there, show what failed."""
     site = Path(pytest.__file__).parents[1]
@@ -46,8 +46,9 @@ def test_code_that_models_write_does_no_harm(image: str) -> None:
             assert up.returncode == 0, up.stderr
             # Also found by `python3 -I`, as the tools' own packages are on a real host.
             script = (
-                "echo /site > /usr/local/lib/python3.11/dist-packages/site.pth &&"
-                " cd /src && ON_THROWAWAY_HOST=yes"
+                "for folder in /usr/local/lib/python3.*/dist-packages; do"
+                " echo /site >$folder/site.pth || exit 1; done;"
+                " cd /src && ON_THROWAWAY_HOST=yes PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"
                 " PYTHONPATH=collections:tests/hosts python3 -B -m pytest -q"
                 " -p no:cacheprovider -c /dev/null --rootdir=/tmp --import-mode=importlib"
                 " tests/integration/verify/test_code.py"

@@ -215,6 +215,8 @@ def test_another_suite_has_another_digest() -> None:
             None,
             "forbidden system call",
         ),
+        ("", "Finished with result: signal\n code=killed, status=31/SYS", None, "forbidden"),
+        ("", "Finished with result: signal\n code=killed, status=9/KILL", None, "more memory"),
         ("", "Finished with result: exit-code\n code=exited/status=7\n", None, "exit-code, 7"),
         ("", "Failed to start transient service unit", None, "Failed to start transient"),
     ],
