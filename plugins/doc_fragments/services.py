@@ -26,8 +26,8 @@ options:
       - The key that requests must bring, by the instance's name; kept in C(<name>.env) under
         O(etc_dir), which only root and the servers read. An instance that is not named needs none,
         but for a file C(<name>.env) that somebody else has written, which stays as it is.
+      - When not given, keys stay as they are.
     type: dict
-    default: {}
   answer_timeout:
     description: The longest wait for one answer, in seconds.
     type: int

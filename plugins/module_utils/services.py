@@ -109,7 +109,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **VERIFY_ARGUMENTS,
     "start_timeout": {"type": "int", "default": 600},
     "drain": {"type": "int", "default": 30},
-    "api_keys": {"type": "dict", "default": {}, "no_log": True},
+    "api_keys": {"type": "dict", "no_log": True},
     "answer_timeout": {"type": "int", "default": 60},
     "user": {"type": "str", "default": "vllm"},
     "etc_dir": {"type": "path", "default": "/etc/vllm"},
@@ -274,7 +274,10 @@ class Services:
 
     def secrets(self, name: str) -> list[File]:
         """The file of an instance's secrets, where there is one or should be one of ours."""
-        path, key = self.environment_path(name), self.params["api_keys"].get(name)
+        path = self.environment_path(name)
+        if self.params["api_keys"] is None:
+            return []
+        key = self.params["api_keys"].get(name)
         if key is not None:
             text = environment_file(f"vllm@{name}.service", {API_KEY: str(key)})
             return [File(path, text, mode=0o640, group=self.params["user"], is_secret=True)]
@@ -284,7 +287,7 @@ class Services:
 
     def api_key(self, name: str) -> str | None:
         """The key that requests to an instance need; C(None) for none."""
-        key = self.params["api_keys"].get(name)
+        key = (self.params["api_keys"] or {}).get(name)
         if key is not None:
             return str(key)
         return read_environment_file(read(self.environment_path(name))).get(API_KEY)
