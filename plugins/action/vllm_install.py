@@ -72,9 +72,33 @@ class Leg(threading.Thread):
         return str(last.get("msg", "no reason given")) if last.get("failed") else None
 
 
-def package_arguments(names: Sequence[str]) -> dict[str, Any]:
-    """The parameters with which packages are installed."""
-    return {"name": list(names), "state": "present", "update_cache": True}
+def give_way(action: Any, turn: threading.Lock) -> None:
+    """Let an action hold its turn except while it waits for the host.
+
+    ansible-core does not expect two threads: they would read modules' source at once, which
+    Python's ast module does not bear ("AST constructor recursion depth mismatch").
+    """
+    execute = action._low_level_execute_command
+
+    def elsewhere(*words: Any, **options: Any) -> Any:
+        turn.release()
+        try:
+            return execute(*words, **options)
+        finally:
+            turn.acquire()
+
+    action._low_level_execute_command = elsewhere
+
+
+def package_steps(names: Sequence[str], update: bool = True) -> list[Step]:
+    """The step that installs packages; none where there are none.
+
+    Args:
+        names: The packages.
+        update: Whether the lists of packages are fetched before.
+    """
+    arguments = {"name": list(names), "state": "present", "update_cache": update}
+    return [(PACKAGE, arguments)] if names else []
 
 
 def together(install: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -126,20 +150,22 @@ class ActionModule(ProgressAction):
         super(ProgressAction, self).run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         variables = task_vars or {}
+        self._turn = threading.Lock()
         runtime, models = arguments["runtime"], arguments["models"]
         packages = [] if self._task.check_mode else arguments["packages"]
-        install: list[Step] = [(PACKAGE, package_arguments(packages))] if packages else []
-        install.append((RUNTIME, runtime))
+        release: list[Step] = [(RUNTIME, runtime)]
         if not models:
-            return together(self._in_turn(install, variables), [])
+            return together(self._in_turn(package_steps(packages) + release, variables), [])
+        first: list[dict[str, Any]] = []
+        needed: list[str] = []
         if not (arguments["tools_present"] or self._task.check_mode):
-            first = [(RUNTIME, {**runtime, "only_tools": True})]
             needed = [name for name in packages if name.endswith(TOOLS_NEED)]
-            if needed:
-                first.insert(0, (PACKAGE, package_arguments(needed)))
-            results = self._in_turn(first, variables)
-            if results[-1].get("failed"):
-                return together(results, [])
+            tools = (RUNTIME, {**runtime, "only_tools": True})
+            first = self._in_turn([*package_steps(needed), tools], variables)
+            if first[-1].get("failed"):
+                return together(first, [])
+        rest = [name for name in packages if name not in needed]
+        install = package_steps(rest, update=not needed) + release
         secret = {} if arguments["token"] is None else {"token": arguments["token"]}
         fetch = [(MODEL, {**model, **secret}) for model in models]
         legs = [
@@ -152,21 +178,23 @@ class ActionModule(ProgressAction):
         for leg in legs:
             if leg.error is not None:
                 raise leg.error
-        return together(legs[0].results, legs[1].results)
+        return together(first + legs[0].results, legs[1].results)
 
     def _in_turn(self, steps: Sequence[Step], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run steps one after the other in a session of their own; one that fails is the last."""
         action = copy.copy(self)
         action._connection = own_session(self._connection)
+        give_way(action, self._turn)
         results: list[dict[str, Any]] = []
-        try:
-            for name, arguments in steps:
-                step = action._packages if name == PACKAGE else action._module
-                results.append(step(name, arguments, dict(variables)))
-                if results[-1].get("failed"):
-                    break
-        finally:
-            action.cleanup()
+        with self._turn:
+            try:
+                for name, arguments in steps:
+                    step = action._packages if name == PACKAGE else action._module
+                    results.append(step(name, arguments, dict(variables)))
+                    if results[-1].get("failed"):
+                        break
+            finally:
+                action.cleanup()
         return results
 
     def _module(
@@ -191,6 +219,7 @@ class ActionModule(ProgressAction):
             templar=self._templar,
             shared_loader_obj=self._shared_loader_obj,
         )
+        give_way(action, self._turn)
         result: dict[str, Any] = action.run(task_vars=variables)
         if result.get("failed"):
             result["msg"] = f"system packages ({names}): {result.get('msg')}"

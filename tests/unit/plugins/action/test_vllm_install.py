@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ import yaml
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_install import (
     ARGUMENTS,
     Leg,
+    give_way,
     together,
 )
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_install
@@ -57,6 +59,38 @@ def test_a_leg() -> None:
     leg.start()
     leg.join()
     assert leg.message == "the line is dead"
+
+
+def test_only_the_host_is_waited_for_side_by_side() -> None:
+    turn = threading.Lock()
+    both = threading.Barrier(2, timeout=10)
+    inside: list[int] = []
+
+    class Action:
+        def _low_level_execute_command(self, command: str) -> str:
+            both.wait()  # passes only when both are here at once
+            return command
+
+    def leg() -> list[dict[str, Any]]:
+        action = Action()
+        give_way(action, turn)
+        with turn:
+            for _step in range(20):
+                inside.append(1)
+                assert sum(inside) == 1
+                inside.pop()
+                assert action._low_level_execute_command("true") == "true"
+                assert turn.locked()
+        return [{"changed": False}]
+
+    legs = [Leg(leg), Leg(leg)]
+    for one in legs:
+        one.start()
+    for one in legs:
+        one.join(30)
+    assert [one.message for one in legs] == [None, None]
+    assert [one.error for one in legs] == [None, None]
+    assert not turn.locked()
 
 
 def test_the_documentation_is_that_of_the_arguments() -> None:
