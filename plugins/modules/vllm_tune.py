@@ -203,6 +203,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verification im
 
 SCHEMA = 1
 SPARE = 600.0
+SETTLED = 90.0
+"""Seconds beyond the time for requests that a server may take to be stopped."""
 TOOLS_PYTHON = "/opt/vllm/tools/bin/python"
 BACKEND = "attention-backend"
 NO_CEILING = {"reason": "a comparison of settings has none"}
@@ -311,7 +313,16 @@ class Tuning:
             TakenOver: Somebody has restarted the server.
         """
         former = self.former
-        state = self.services.show([former.unit_name])[former.unit_name]
+        until = time.monotonic() + self.params["drain"] + SETTLED
+        while True:
+            state = self.services.show([former.unit_name])[former.unit_name]
+            # A server that somebody restarts is first seen as one that is being stopped.
+            settled = state.get("ActiveState") in ("active", "failed")
+            if settled or self.services.running(state) == former.fingerprint:
+                break
+            if time.monotonic() > until:
+                break
+            time.sleep(1.0)
         other = wanted.fingerprint != former.fingerprint
         by_itself = int(state.get("NRestarts") or 0) > 0
         if other and self.services.running(state) == former.fingerprint and not by_itself:

@@ -87,6 +87,7 @@ class Services:
         self.serving, self.restarts = former.fingerprint, "0"
         self.starts, self.bad, self.on_start = [], set(), None
         self.state = "verified"
+        self.stopping = 0
         self.params = {
             "candidates": [planned(seqs) for seqs in SPACE["max_num_seqs"]],
             "space": SPACE,
@@ -98,6 +99,7 @@ class Services:
             "time_limit": 60,
             "run_timeout": 60,
             "start_timeout": 60,
+            "drain": 30,
             "answer_timeout": 60,
             "proof": [],
             "user": "vllm",
@@ -117,10 +119,13 @@ class Services:
         return "/etc/systemd/system/vllm@a.service.d/10.conf"
 
     def show(self, units):
+        if self.stopping:
+            self.stopping -= 1
+            return {units[0]: {"ActiveState": "deactivating", "NRestarts": "0"}}
         return {units[0]: {"ActiveState": "active", "NRestarts": self.restarts}}
 
     def running(self, state):
-        return self.serving
+        return "candidate" if state["ActiveState"] == "deactivating" else self.serving
 
     def publish(self, name, state):
         self.state = state
@@ -371,3 +376,15 @@ def test_a_backend_that_was_found_on_the_host_stays(host):
     tuned = vllm_tune.Tuning(host)
     assert tuned.deployment({"max_num_seqs": None}) == found
     assert '"FLASH_ATTN"' in tuned.deployment({"max_num_seqs": 4}).config
+
+
+def test_a_server_that_is_being_stopped_is_waited_for(host, monkeypatch):
+    monkeypatch.setattr(vllm_tune.time, "sleep", lambda seconds: None)
+
+    def restarted(wanted):
+        host.serving, host.stopping = host.former.fingerprint, 3
+        raise StartFailed("its requests were refused")
+
+    host.on_start = restarted
+    assert "was restarted by somebody else" in tune(host)["msg"]
+    assert len(host.starts) == 1
