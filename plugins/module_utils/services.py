@@ -58,10 +58,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (
     told,
     trials_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
-    Client,
-    ClientError,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     ARGUMENTS as VERIFY_ARGUMENTS,
 )
@@ -551,6 +547,12 @@ class Services:
         Raises:
             StartFailed: A check failed; all that failed are named.
         """
+        # Here, for a run that changes nothing has to compile every module that it imports.
+        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+            Client,
+            ClientError,
+        )
+
         self.progress.update(f"verifying {wanted.name}")
         key = api_key_of(self.params["etc_dir"], wanted.name)
         try:

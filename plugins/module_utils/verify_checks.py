@@ -25,7 +25,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client i
     content_of,
     message_of,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import Check
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
+    Check,
+    Subject,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_text import (
     code_in,
     han,
@@ -99,31 +102,6 @@ _BACKEND = re.compile(
 
 class Skip(Exception):
     """A check does not apply, or cannot be made here; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is known of the endpoint beforehand.
-
-    Attributes:
-        name: The instance.
-        release: vLLM's version that must answer; C(None) for any.
-        max_model_len: Context length, in tokens, that must be reported; C(None) for any.
-        tools: Whether the server was started with automatic tool choice.
-        attention_backend: The backend that the server was told to use; C(None) when vLLM chooses.
-        gpus: UUIDs of the GPUs that it uses.
-        gpu_memory_utilization: The share of a GPU's memory that it may take.
-        unit: Its systemd unit, where it runs on this machine.
-    """
-
-    name: str
-    release: str | None = None
-    max_model_len: int | None = None
-    tools: bool = False
-    attention_backend: str | None = None
-    gpus: tuple[str, ...] = ()
-    gpu_memory_utilization: float | None = None
-    unit: str | None = None
 
 
 class Machine(Protocol):

@@ -12,23 +12,23 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import Gpus
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_checks import (
-    Checks,
-    Machine,
-    Subject,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import Client
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
     DEFAULT_SUITE,
     SEVERITIES,
     Check,
+    Subject,
     suite_digest,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_checks import Machine
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import Client
+
+# What only a run of the suite needs is imported there: a run that changes nothing has to compile
+# every module that it imports.
 
 SCHEMA = 1
 
@@ -53,6 +53,9 @@ class LocalMachine:
 
     def gpus(self) -> list[dict[str, Any]]:
         """The GPUs as C(gpu_info) returns them."""
+        from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import Gpus
+        from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
+
         found: list[dict[str, Any]] = Gpus(Host(), self.tools).result()["gpus"]
         return found
 
@@ -172,6 +175,8 @@ def verify_endpoint(
         machine: Where it runs; C(None) when that is elsewhere.
         fingerprint: The deployment's.
     """
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_checks import Checks
+
     began = datetime.datetime.now(datetime.timezone.utc)
     checks = Checks(client, subject, machine)
     results = [checks.run(check) for check in suite]

@@ -261,3 +261,28 @@ def suite_digest(checks: Sequence[Check]) -> str:
     """What tells two suites apart: 16 hexadecimal digits."""
     text = json.dumps([dataclasses.asdict(check) for check in checks], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is known of the endpoint beforehand.
+
+    Attributes:
+        name: The instance.
+        release: vLLM's version that must answer; C(None) for any.
+        max_model_len: Context length, in tokens, that must be reported; C(None) for any.
+        tools: Whether the server was started with automatic tool choice.
+        attention_backend: The backend that the server was told to use; C(None) when vLLM chooses.
+        gpus: UUIDs of the GPUs that it uses.
+        gpu_memory_utilization: The share of a GPU's memory that it may take.
+        unit: Its systemd unit, where it runs on this machine.
+    """
+
+    name: str
+    release: str | None = None
+    max_model_len: int | None = None
+    tools: bool = False
+    attention_backend: str | None = None
+    gpus: tuple[str, ...] = ()
+    gpu_memory_utilization: float | None = None
+    unit: str | None = None

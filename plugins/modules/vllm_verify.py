@@ -155,7 +155,7 @@ endpoints:
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -174,13 +174,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verification im
     short_question,
     verify,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_checks import Subject
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
-    Client,
-    ClientError,
-    Request,
-    Wrong,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     ARGUMENTS,
     LocalMachine,
@@ -196,9 +189,13 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run impo
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
     Check,
+    Subject,
     SuiteError,
     read_suite,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import Client
 
 
 class Verifier:
@@ -271,6 +268,11 @@ class Verifier:
         self, wanted: dict[str, Any], suite: list[Check], proved: Record | None, key: str | None
     ) -> Verification:
         """Run the whole suite; ends the task when it cannot be run at all."""
+        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+            Client,
+            ClientError,
+        )
+
         tools = self.params["tools_path"]
         subject = Subject(
             name=wanted["name"],
@@ -320,6 +322,11 @@ class Verifier:
 
 def first_model(client: Client) -> str:
     """The name of the first model that a server has; empty where it has none or does not answer."""
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+        Request,
+        Wrong,
+    )
+
     try:
         data = client.ask(Request("/v1/models")).json().get("data")
         return str(data[0]["id"]) if data else ""
