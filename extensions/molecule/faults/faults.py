@@ -1,0 +1,413 @@
+#!/usr/bin/env python3
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Do harm to a running instance on this host, and see that it heals and says why.
+
+Usage: faults.py URL FAULT...
+
+Each fault is a function below; what is not as it should be ends the program with status 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+NAME = "smollm2"
+UNIT = f"vllm@{NAME}.service"
+CONFIG = pathlib.Path(f"/etc/vllm/{NAME}.yaml")
+VERDICT = pathlib.Path(f"/run/vllm/{NAME}/verdict.json")
+HARM = pathlib.Path(f"/run/systemd/system/{UNIT}.d/90-harm.conf")
+WATCHDOG = 60.0
+"""The unit's default WatchdogSec=, in seconds."""
+START = 240.0
+"""Seconds that a start may take on a busy machine."""
+
+
+class Wrong(Exception):
+    """Something is not as it should be."""
+
+
+def systemctl(*arguments: str) -> str:
+    """Run systemctl."""
+    return subprocess.run(
+        ["systemctl", *arguments], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+def show(name: str) -> str:
+    """A property of the unit."""
+    return systemctl("show", UNIT, "--value", "--property", name)
+
+
+def processes() -> dict[int, str]:
+    """The unit's processes by PID, with what they call themselves."""
+    found = {}
+    user = str(pathlib.Path(CONFIG).stat().st_gid)  # the group that may read it is the server's
+    for entry in pathlib.Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"\nGid:\t{user}\t" in (entry / "status").read_text():
+                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def pid_of(kind: str) -> int:
+    """The process of the supervisor, the server or the engine."""
+    for pid, command in processes().items():
+        if kind in command:
+            return pid
+    raise Wrong(f"there is no {kind} among {processes()}")
+
+
+def complete(tokens: int, timeout: float = 300.0) -> int:
+    """Have tokens computed; returns how many."""
+    body = {"model": NAME, "prompt": "Once", "max_tokens": tokens, "ignore_eos": True}
+    request = urllib.request.Request(  # noqa: S310 - the test host's own
+        f"{URL}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+        return int(json.load(answer)["usage"]["completion_tokens"])
+
+
+def wait_for(what: str, seconds: float, condition: Callable[[], bool]) -> float:
+    """Wait for a condition; returns the seconds it took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise Wrong(f"{what}: not within {seconds:.0f} s; {show('StatusText')}")
+        time.sleep(0.2)
+    return time.monotonic() - began
+
+
+def answers() -> bool:
+    """Whether the server answers."""
+    try:
+        return complete(1, 10) == 1
+    except OSError:
+        return False
+
+
+def said(since: float) -> str:
+    """The unit's journal since a time."""
+    command = ["journalctl", "--unit", UNIT, "--since", f"@{since:.3f}", "--output", "cat"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def expect(text: str, *parts: str) -> None:
+    """See that parts are in a text."""
+    for part in parts:
+        if part not in text:
+            raise Wrong(f"{part!r} is not in:\n{text[-3000:]}")
+
+
+@contextlib.contextmanager
+def healing(*parts: str, within: float = START) -> Iterator[None]:
+    """See that a harm is found, told with these words, and healed with no process left over."""
+    since, before = time.time(), processes()
+    main = show("MainPID")
+    yield
+    found = wait_for("the harm is found", within, lambda: show("MainPID") != main)
+    healed = wait_for("it answers again", START, answers)
+    left = {pid: name for pid, name in processes().items() if pid in before}
+    if left:
+        raise Wrong(f"left over: {left}")
+    expect(said(since), *parts)
+    print(f"  found after {found:.1f} s, answering after another {healed:.1f} s")
+
+
+@contextlib.contextmanager
+def load(count: int, tokens: int, timeout: float = 300.0) -> Iterator[list[int]]:
+    """Requests under way, as many at once; yields the list of what was answered."""
+    answered: list[int] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            answered.append(complete(tokens, timeout))
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    yield answered
+    for thread in threads:
+        thread.join(timeout)
+
+
+# -- the faults -----------------------------------------------------------------------------------
+
+
+def server_killed() -> None:
+    """The API server is killed; the engine loses its parent."""
+    with healing("supervisor: "):
+        os.kill(pid_of("vllm serve"), signal.SIGKILL)
+
+
+def engine_killed() -> None:
+    """The engine is killed; the server then ends by itself."""
+    with healing("supervisor: crashed"):
+        os.kill(pid_of("VLLM::EngineCore"), signal.SIGKILL)
+
+
+def engine_stopped_idle() -> None:
+    """The engine computes nothing any more, and /health says 200."""
+    with healing("supervisor: hung while serving", within=WATCHDOG):
+        os.kill(pid_of("VLLM::EngineCore"), signal.SIGSTOP)
+        with urllib.request.urlopen(f"{URL}/health", timeout=5) as answer:  # noqa: S310
+            if answer.status != 200:
+                raise Wrong("the case is another one: /health notices")
+
+
+def engine_stopped_under_load() -> None:
+    """The same with requests under way."""
+    with load(4, 1000), healing("supervisor: hung while serving", within=WATCHDOG):
+        os.kill(pid_of("VLLM::EngineCore"), signal.SIGSTOP)
+
+
+def supervisor_stopped() -> None:
+    """The supervisor itself hangs: systemd's own watchdog."""
+    with healing("Watchdog timeout", within=WATCHDOG + 15):
+        os.kill(pid_of("--name="), signal.SIGSTOP)
+
+
+def long_load() -> None:
+    """Many long requests at once, longer than the watchdog's time, are no hang."""
+    main, since, requests = show("MainPID"), time.time(), int(os.environ.get("REQUESTS", "64"))
+    seconds = float(os.environ.get("SECONDS_OF_LOAD", "65"))
+    with load(requests, 900, seconds) as answered:
+        time.sleep(5)
+        status = show("StatusText")
+    if show("MainPID") != main or "hung" in said(since):
+        raise Wrong(said(since)[-3000:])
+    print(
+        f"  {status}; {len(answered)} of {requests} requests of 900 tokens were answered within "
+        f"{seconds:.0f} s, when the clients gave up; not restarted"
+    )
+
+
+def restarted_under_load() -> None:
+    """A restart lets the requests under way end, and refuses new ones meanwhile."""
+    since, main = time.time(), show("MainPID")
+    wait_for("nothing to do", START, lambda: "ready" in show("StatusText"))
+    began = time.monotonic()
+    complete(20)
+    # One alone would take five seconds, and four at once less than the sixty that they get here.
+    tokens = min(900, max(20, int(20 * 5 / (time.monotonic() - began))))
+    with load(4, tokens) as answered:
+        systemctl("restart", "--no-block", UNIT)
+        time.sleep(1)
+        if answered:
+            raise Wrong("the case is another one: the requests have ended before the restart")
+        try:
+            complete(1, 5)
+            raise Wrong("a new request was taken")
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+        stopped = wait_for("it stops", 60, lambda: show("MainPID") != main)
+    if len(answered) != 4:
+        raise Wrong(f"{len(answered)} of 4 requests under way were answered")
+    wait_for("it answers again", START, answers)
+    expect(said(since), "supervisor: stopping: 0 requests left")
+    print(f"  4 of 4 requests answered, new ones refused with 503, stopped after {stopped:.1f} s")
+
+
+def stopped_under_endless_load() -> None:
+    """A stop is bounded also when the requests do not end in time."""
+    began = time.monotonic()
+    with load(64, 900):
+        systemctl("stop", UNIT)
+        seconds = time.monotonic() - began
+    if seconds > 60 + 30 or processes():
+        raise Wrong(f"it took {seconds:.0f} s, and left {processes()}")
+    print(f"  stopped after {seconds:.1f} s")
+    systemctl("start", UNIT)
+
+
+def verdict_of(change: Callable[[], object], seconds: float = 120.0) -> dict[str, object]:
+    """What the supervisor finds about a start after a change."""
+    systemctl("stop", UNIT)
+    for file in (VERDICT, VERDICT.with_name("failed-starts.json")):
+        file.unlink(missing_ok=True)
+    change()
+    systemctl("daemon-reload")
+    systemctl("start", "--no-block", UNIT)
+    wait_for("a verdict", seconds, VERDICT.exists)
+    found: dict[str, object] = json.loads(VERDICT.read_text())
+    systemctl("stop", UNIT)
+    return found
+
+
+def harm(text: str) -> Callable[[], None]:
+    """A drop-in with more settings, gone after the next start of the host."""
+
+    def change() -> None:
+        HARM.parent.mkdir(parents=True, exist_ok=True)
+        HARM.write_text(f"[Service]\n{text}\n")
+
+    return change
+
+
+def causes() -> None:
+    """Servers that cannot start are told apart by why."""
+    config = CONFIG.read_text()
+    busy = socket.socket()
+
+    def take_port() -> None:
+        host, port = URL.removeprefix("http://").split(":")
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        busy.bind((host, int(port)))
+        busy.listen()
+
+    cases: dict[str, Callable[[], object]] = {
+        "port_in_use": take_port,
+        "unknown_flag": lambda: CONFIG.write_text(config + "no-such-flag: 1\n"),
+        "bad_model_path": lambda: CONFIG.write_text(config.replace("/srv/models/", "/srv/gone/")),
+        "memory_limit": harm("MemoryMax=700M"),
+    }
+    wrong = []
+    for cause, change in cases.items():
+        try:
+            found = verdict_of(change)
+        finally:
+            busy.close()
+            CONFIG.write_text(config)
+            HARM.unlink(missing_ok=True)
+        print(f"  {cause}: {found['state']}: {found['summary']} {found['evidence']}")
+        if found["cause"] != cause:
+            wrong.append(f"{cause} was found to be {found['cause']}")
+    systemctl("daemon-reload")
+    systemctl("start", UNIT)
+    if wrong:
+        raise Wrong("; ".join(wrong))
+
+
+# What a server might try. With "control" it must all succeed: then it is the sandbox that denies.
+INTRUDER = """
+import ctypes, os, socket, subprocess, sys
+def unshare():
+    if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):  # CLONE_NEWUSER
+        raise OSError(ctypes.get_errno(), "unshare")
+def become_root():
+    found = subprocess.run(["/usr/local/testing/id", "-u"], stdout=subprocess.PIPE)
+    if found.stdout.strip() != b"0":
+        raise OSError(1, "not root")
+attempts = {
+    "write below /usr": lambda: open("/usr/local/testing/x", "w"),
+    "write below /opt": lambda: open("/opt/vllm/testing/x", "w"),
+    "read below /root": lambda: open("/root/testing").read(),
+    "read below /home": lambda: open("/home/testing").read(),
+    "open another device": lambda: open("/dev/testing", "rb"),
+    "make a namespace": unshare,
+    "use another kind of socket": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
+    "become root": become_root,
+    "see the processes of others": lambda: os.stat("/proc/1/status"),
+}
+control = sys.argv[1:] == ["control"]
+for what, attempt in attempts.items():
+    try:
+        attempt()
+    except OSError as error:
+        print("INTRUDER", "fails" if control else "denied", what, error)
+    else:
+        print("INTRUDER", "can" if control else "IS NOT DENIED", what)
+print("INTRUDER done")
+"""
+
+
+def sandbox() -> None:
+    """Each protection of the unit denies what is possible without it."""
+    testing = pathlib.Path("/usr/local/testing")
+    script = pathlib.Path("/srv/intruder.py")
+    script.write_text(INTRUDER)
+    for folder in (testing, pathlib.Path("/opt/vllm/testing")):
+        folder.mkdir(mode=0o777, exist_ok=True)
+        folder.chmod(0o777)
+    shutil.copy("/usr/bin/id", testing / "id")
+    (testing / "id").chmod(0o4755)
+    for file in (pathlib.Path("/root/testing"), pathlib.Path("/home/testing")):
+        file.write_text("readable")
+        file.chmod(0o644)
+    pathlib.Path("/root").chmod(0o711)
+    with contextlib.suppress(FileExistsError):
+        os.mknod("/dev/testing", 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+    pathlib.Path("/dev/testing").chmod(0o666)
+    user = ["setpriv", "--reuid=vllm", "--regid=vllm", "--clear-groups", "python3", str(script)]
+    outside = subprocess.run([*user, "control"], stdout=subprocess.PIPE, text=True, check=True)
+    since = time.time()
+    systemctl("stop", UNIT)
+    harm(f"ExecStartPre=/usr/bin/python3 {script}")()
+    systemctl("daemon-reload")
+    systemctl("start", "--no-block", UNIT)
+    try:
+        wait_for("the intruder", 30, lambda: "INTRUDER done" in said(since))
+    finally:
+        HARM.unlink()
+        systemctl("daemon-reload")
+    inside = [line for line in said(since).splitlines() if line.startswith("INTRUDER")]
+    possible = {line.split("can ", 1)[1] for line in outside.stdout.splitlines() if " can " in line}
+    denied = {line for line in inside if line.startswith("INTRUDER denied")}
+    print("  without the sandbox: " + ", ".join(sorted(possible)))
+    for line in sorted(denied):
+        print(f"  {line}")
+    if len(denied) != len(inside) - 1 or len(denied) != 9:
+        raise Wrong("\n".join(inside))
+    if len(possible) < len(denied) - 1:  # a kernel may not let users make namespaces at all
+        raise Wrong(outside.stdout)
+    security = subprocess.run(
+        ["systemd-analyze", "--no-pager", "security", "--threshold=30", UNIT],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    print(f"  {security.stdout.strip().splitlines()[-1]}")
+    if security.returncode:
+        raise Wrong("the exposure is above 3.0")
+
+
+FAULTS = {
+    fault.__name__: fault
+    for fault in (
+        server_killed,
+        engine_killed,
+        engine_stopped_idle,
+        engine_stopped_under_load,
+        supervisor_stopped,
+        long_load,
+        restarted_under_load,
+        stopped_under_endless_load,
+        causes,
+        sandbox,
+    )
+}
+URL = sys.argv[1]
+
+
+def main() -> None:
+    """Do harm."""
+    for name in sys.argv[2:]:
+        wait_for("it answers", START, answers)
+        began = time.monotonic()
+        print(f"{name}: {(FAULTS[name].__doc__ or '').splitlines()[0]}", flush=True)
+        try:
+            FAULTS[name]()
+        except Wrong as wrong:
+            sys.exit(f"{name}: {wrong}")
+        print(f"  as it should be, {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
