@@ -62,7 +62,8 @@ def test_the_cuda_stack_of_0_14_1(hosts: Hosts, tmp_path: Path) -> None:
     }
     variables = {
         "vllm_preflight_result": {
-            "plan": {"release": "0.14.1", "accelerator": "cuda", "runtime": runtime}
+            "facts": {"deployed": {"tools": None}},
+            "plan": {"release": "0.14.1", "accelerator": "cuda", "runtime": runtime},
         },
         "vllm_runtime_environment": {"UV_INDEX_MIRROR_PASSWORD": SECRET, "UV_CONCURRENT_BUILDS": 1},
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -110,11 +111,13 @@ def make_release(wheels: Path, files: int = 300, size: int = 40_000) -> str:
 
 def download_tools(wheels: Path) -> None:
     """Put the wheels of the tools' lock into a folder, once, from the machine's package index."""
-    if (wheels / ".complete").exists():
-        return
-    wheels.mkdir(parents=True, exist_ok=True)
     lock = ROOT / "requirements" / "tools.txt"
+    complete = wheels / ".complete"
+    if complete.exists() and complete.read_text() == lock.read_text():
+        return
+    shutil.rmtree(wheels, ignore_errors=True)
+    wheels.mkdir(parents=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)]
     exactly = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
     subprocess.run([*pip, *exactly, "--requirement", str(lock)], check=True)
-    (wheels / ".complete").touch()
+    complete.write_text(lock.read_text())
