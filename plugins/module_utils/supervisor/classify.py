@@ -379,7 +379,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
         return Verdict(
             CRASHED,
             "it answers a completion with an error",
-            (asked.detail[:300], *_resources(now)),
+            (asked.detail[:300] or "the answer had no text", *_resources(now)),
             "The log says why; restart the unit.",
             cause="completion_failed",
         )
