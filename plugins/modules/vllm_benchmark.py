@@ -186,15 +186,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     sweep,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
     Endpoint,
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
     API_KEY,
-    File,
     Services,
-    read,
     run,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (

@@ -124,12 +124,12 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.registration import (
     Registry,
     RegistryError,
     address,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import File, read
 
 
 def with_public_url(record: dict[str, Any], url: str | None, address: str | None) -> dict[str, Any]:

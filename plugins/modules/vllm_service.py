@@ -179,10 +179,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment impo
     Host,
     deployment,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
     ARGUMENTS,
     Services,
-    read,
     run,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (

@@ -187,13 +187,13 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     tuning,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
     Endpoint,
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
     ARGUMENTS,
-    File,
     Services,
     StartFailed,
     run,

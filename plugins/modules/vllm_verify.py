@@ -168,8 +168,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record
     record_path,
     record_text,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import Endpoint
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import File, read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import (
     short_question,
     verify,
