@@ -36,18 +36,6 @@ options:
     description: The system user and group of the servers; made where they are missing.
     type: str
     default: vllm
-  etc_dir:
-    description: Where the configuration files are.
-    type: path
-    default: /etc/vllm
-  state_dir:
-    description: Where it is kept what was proved.
-    type: path
-    default: /var/lib/vllm
-  unit_dir:
-    description: Where units are.
-    type: path
-    default: /etc/systemd/system
   run_dir:
     description: Where the servers' supervisors leave what they have found.
     type: path
@@ -63,4 +51,21 @@ options:
   progress:
     description: The file in which progress is kept; set by the action plugin.
     type: path
+"""
+
+    # DIRECTORIES in plugins/module_utils/files.py.
+    DIRECTORIES = r"""
+options:
+  etc_dir:
+    description: Where the configuration files are.
+    type: path
+    default: /etc/vllm
+  state_dir:
+    description: Where it is kept what was proved.
+    type: path
+    default: /var/lib/vllm
+  unit_dir:
+    description: Where units are.
+    type: path
+    default: /etc/systemd/system
 """

@@ -5,9 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import tempfile
+from typing import Any
+
+DIRECTORIES: dict[str, dict[str, Any]] = {
+    "etc_dir": {"type": "path", "default": "/etc/vllm"},
+    "state_dir": {"type": "path", "default": "/var/lib/vllm"},
+    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+}
+"""Parameters of every module that looks at what is deployed."""
 
 
 class File:
@@ -94,3 +103,19 @@ def read(path: str) -> str | None:
             return stream.read()
     except FileNotFoundError:
         return None
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Replace a file's text; whoever reads meanwhile, and a crash, sees the old or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -28,10 +28,10 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, NamedTuple
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import write_atomically
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select import RepoFile
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
@@ -491,22 +491,6 @@ def space(path: str) -> Space:
     while not os.path.ismount(mount):
         mount = os.path.dirname(mount)
     return Space(mount, status.f_bavail * status.f_frsize)
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Replace a file's text; whoever reads meanwhile, and a crash, sees the old or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".tmp-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def _files(folder: str) -> Iterator[str]:

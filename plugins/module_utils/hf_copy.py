@@ -10,17 +10,16 @@ comes is compared with that before it gets its name, as one from the Hub is.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.children import dies_with
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import (
     COMMIT,
     Blob,
@@ -39,8 +38,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select impor
 
 if TYPE_CHECKING:
     import builtins
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # rsync(1), "EXIT VALUES": some files or attributes were not transferred.
 _PARTIAL = 23
@@ -212,15 +209,6 @@ class Peer:
         command = ["rsync", "--append", "--copy-links", f"--timeout={self._stall_timeout}"]
         command += ["--no-motd", f"--rsh={self._ssh}"]
         command += [f"{self.source}/{self.cache.name}/{path}", here]
-        parent = os.getpid()
-        prctl = ctypes.CDLL(None).prctl
-
-        def die_with_parent() -> None:
-            # Were it to live on, the next run would append to the same file.
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-
         with tempfile.TemporaryFile("w+") as errors:
             try:
                 process = subprocess.Popen(
@@ -228,7 +216,7 @@ class Peer:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
-                    preexec_fn=die_with_parent,  # noqa: PLW1509 - there is one thread
+                    preexec_fn=dies_with(os.getpid()),  # noqa: PLW1509 - there is one thread
                 )
             except FileNotFoundError as error:
                 raise HubError(

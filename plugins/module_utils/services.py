@@ -35,7 +35,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
     record_text as endpoint_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import (
+    DIRECTORIES,
+    File,
+    read,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
     Endpoint,
     EndpointError,
@@ -109,9 +113,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "api_keys": {"type": "dict", "no_log": True},
     "answer_timeout": {"type": "int", "default": 60},
     "user": {"type": "str", "default": "vllm"},
-    "etc_dir": {"type": "path", "default": "/etc/vllm"},
-    "state_dir": {"type": "path", "default": "/var/lib/vllm"},
-    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+    **DIRECTORIES,
     "run_dir": {"type": "path", "default": "/run/vllm"},
     "releases_dir": {"type": "path", "default": "/opt/vllm/releases"},
     "supervisors_dir": {"type": "path", "default": "/opt/vllm/supervisor"},

@@ -21,6 +21,8 @@ description:
   - The server is not touched. It must be what was proved last (M(compute_plane.vllm.vllm_service)),
     so that the figures belong to the flags beside them.
 author: compute_plane.vllm contributors (@compute-plane)
+extends_documentation_fragment:
+  - compute_plane.vllm.services.directories
 attributes:
   check_mode:
     support: full
@@ -100,18 +102,6 @@ options:
     description: The service's user, as whom the client runs.
     type: str
     default: vllm
-  etc_dir:
-    description: Where the configuration files are.
-    type: path
-    default: /etc/vllm
-  state_dir:
-    description: Where it is kept what was proved.
-    type: path
-    default: /var/lib/vllm
-  unit_dir:
-    description: Where units are.
-    type: path
-    default: /etc/systemd/system
   tools:
     description: The tools' virtual environment, which has pynvml.
     type: path
@@ -186,7 +176,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     sweep,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import (
+    DIRECTORIES,
+    File,
+    read,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
     Endpoint,
     EndpointError,
@@ -493,9 +487,7 @@ def main() -> None:
             "fail_on_regression": {"type": "bool", "default": False},
             "results_dir": {"type": "path", "default": "/var/lib/vllm/benchmarks"},
             "user": {"type": "str", "default": "vllm"},
-            "etc_dir": {"type": "path", "default": "/etc/vllm"},
-            "state_dir": {"type": "path", "default": "/var/lib/vllm"},
-            "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+            **DIRECTORIES,
             "tools": {"type": "path", "default": "/opt/vllm/tools"},
             "progress": {"type": "path"},
         },

@@ -17,6 +17,8 @@ description:
     instance's state, the evidence, a remedy and the end of its log. All that are not ready
     are named. Starts and changes nothing itself.
 author: compute_plane.vllm contributors (@compute-plane)
+extends_documentation_fragment:
+  - compute_plane.vllm.services.directories
 attributes:
   check_mode:
     support: full
@@ -42,18 +44,6 @@ options:
     description: How many lines of the log a failure shows.
     type: int
     default: 40
-  etc_dir:
-    description: Where the configuration files are.
-    type: path
-    default: /etc/vllm
-  state_dir:
-    description: Where it is kept what was proved.
-    type: path
-    default: /var/lib/vllm
-  unit_dir:
-    description: Where units are.
-    type: path
-    default: /etc/systemd/system
   progress:
     description: The file in which progress is kept; set by the action plugin.
     type: path
@@ -103,6 +93,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import DIRECTORIES
 from ansible_collections.compute_plane.vllm.plugins.module_utils.instances import (
     Instance,
     Places,
@@ -205,9 +196,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 600},
             "stall": {"type": "int", "default": 120},
             "lines": {"type": "int", "default": 40},
-            "etc_dir": {"type": "path", "default": "/etc/vllm"},
-            "state_dir": {"type": "path", "default": "/var/lib/vllm"},
-            "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+            **DIRECTORIES,
             "progress": {"type": "path"},
         },
         supports_check_mode=True,

@@ -19,6 +19,7 @@ description:
 author: compute_plane.vllm contributors (@compute-plane)
 extends_documentation_fragment:
   - compute_plane.vllm.services
+  - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 attributes:
   check_mode:

@@ -163,7 +163,6 @@ seconds:
 """
 
 import contextlib
-import ctypes
 import datetime
 import errno
 import fcntl
@@ -172,7 +171,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -181,6 +179,8 @@ from typing import IO, Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import venv_manifest
+from ansible_collections.compute_plane.vllm.plugins.module_utils.children import dies_with
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import read, write_atomically
 from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import (
     PROVE_RELEASE,
@@ -203,32 +203,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
 
 LOCK = "requirements.txt"
 """The lock that a venv was built from, in the venv."""
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def read(path: str) -> str | None:
-    """The text of a file, or C(None) where there is none."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Write a file so that it is there whole or not at all, also after a power failure."""
-    fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -339,15 +313,8 @@ class Builder:
     def call(self, argv: list[str], step: str, environment: dict[str, str], total: int = 0) -> str:
         """Run a program to its end, keeping the progress file up to date; returns its output."""
         started = time.monotonic()
-        parent = os.getpid()
-        prctl = ctypes.CDLL(None).prctl
         # PYTHONPATH would show pip packages that the venv itself lacks.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-
-        def die_with_parent() -> None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before
-                os._exit(1)
 
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             # Its input is the lock file, which is empty. What it starts in turn (ensurepip)
@@ -358,7 +325,7 @@ class Builder:
                 stderr=err,
                 stdin=self.guard,
                 env={**inherited, **self.environment, **environment},
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - there is one thread
+                preexec_fn=dies_with(os.getpid()),  # noqa: PLW1509 - there is one thread
             )
             while process.poll() is None:
                 done = bytes_written(process.pid)

@@ -35,6 +35,7 @@ attributes:
     description: Shows the files before and after.
 extends_documentation_fragment:
   - compute_plane.vllm.services
+  - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 options:
   release:

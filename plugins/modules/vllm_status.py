@@ -16,6 +16,8 @@ description:
     answers 200 also when the engine hangs.
   - All instances are looked at at the same time, for at most O(patience) seconds. Changes nothing.
 author: compute_plane.vllm contributors (@compute-plane)
+extends_documentation_fragment:
+  - compute_plane.vllm.services.directories
 attributes:
   check_mode:
     support: full
@@ -42,18 +44,6 @@ options:
     description: How many lines of its log to return of an instance that does not serve.
     type: int
     default: 20
-  etc_dir:
-    description: Where the configuration files are.
-    type: path
-    default: /etc/vllm
-  state_dir:
-    description: Where it is kept what was proved.
-    type: path
-    default: /var/lib/vllm
-  unit_dir:
-    description: Where units are.
-    type: path
-    default: /etc/systemd/system
 """
 
 EXAMPLES = r"""
@@ -176,6 +166,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import DIRECTORIES
 from ansible_collections.compute_plane.vllm.plugins.module_utils.instances import (
     Instance,
     Places,
@@ -210,9 +201,7 @@ def main() -> None:
             "only": {"type": "list", "elements": "str", "default": []},
             "patience": {"type": "int", "default": 10},
             "lines": {"type": "int", "default": 20},
-            "etc_dir": {"type": "path", "default": "/etc/vllm"},
-            "state_dir": {"type": "path", "default": "/var/lib/vllm"},
-            "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+            **DIRECTORIES,
         },
         supports_check_mode=True,
     )
