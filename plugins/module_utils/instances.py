@@ -194,17 +194,22 @@ class Instance:
         group = show.get("ControlGroup", "")
         if self._sampler is None or group != self._group:
             self._group = group
-            address = None
-            if self.config is not None:
-                address = address_of(self.config, api_key(group))
-                self._questions = Questions(address, self._patience)
+            address = None if self.config is None else address_of(self.config, None)
             self._sampler = Sampler(address, cgroup=group or "/", instance=self.name)
         began = started(show)
         if began != self._began:  # another run: what was seen of the one before is no past of it
             self._began = began
             self._former = dict(self.show)
+            self._questions = None
             self.samples.clear()
         return self._sampler
+
+    def _ask(self) -> None:
+        """Ask for a token, with the key of the present run, which was made before it listened."""
+        if self._questions is None:
+            address = address_of(self.config or {}, api_key(self.show.get("ControlGroup", "")))
+            self._questions = Questions(address, self._patience)
+        self._questions.ask()
 
     def look(self, show: dict[str, str], ask: bool) -> Sample:
         """Take a sample.
@@ -219,8 +224,8 @@ class Instance:
         sample = sampler.take(show=show, completion=newest, health=True)
         self.samples.append(sample)
         is_live = sample.active_state in ("active", "activating", "reloading")
-        if self._questions is not None and sample.listening and is_live and ask:
-            self._questions.ask()
+        if self.config is not None and sample.listening and is_live and ask:
+            self._ask()
         return sample
 
     def log(self, lines: int = LOG_LINES) -> list[str]:

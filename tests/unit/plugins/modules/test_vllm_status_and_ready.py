@@ -30,10 +30,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
         self.server.go_on.wait(30)  # type: ignore[attr-defined]
-        self.answer(b'{"usage": {"completion_tokens": 1}}')
+        key = self.server.key  # type: ignore[attr-defined]
+        is_allowed = key is None or self.headers["Authorization"] == f"Bearer {key}"
+        self.answer(b'{"usage": {"completion_tokens": 1}}', 200 if is_allowed else 401)
 
-    def answer(self, body):
-        self.send_response(200)
+    def answer(self, body, status=200):
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -98,6 +100,7 @@ def site(tmp_path, monkeypatch, capsys):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
         made.asked = []  # type: ignore[attr-defined]
+        made.key = None  # type: ignore[attr-defined]
         made.go_on = threading.Event()  # type: ignore[attr-defined]
         made.go_on.set()  # type: ignore[attr-defined]
         thread = threading.Thread(target=made.serve_forever)
@@ -191,6 +194,35 @@ def test_it_becomes_ready_meanwhile(site, server):
     result = site.call(vllm_ready, timeout=20, instances=["chat"])
     timer.join()
     assert result["instances"][0]["ready_seconds"] >= 1
+
+
+def test_each_run_is_asked_with_its_own_key(site, server, monkeypatch):
+    """A new key is in force from the restart on; before a run has begun its key is nowhere."""
+    server.key = "new"
+    site.configure("chat", server.server_address[1])
+    unit = site.units["vllm@chat.service"] = {
+        **ACTIVE,
+        "ActiveState": "deactivating",
+        "InvocationID": "one",
+        "ExecMainStartTimestampMonotonic": "1000000",
+    }
+    keys = {"one": "old", "two": "new"}
+    monkeypatch.setattr(instances, "api_key", lambda _: keys[unit["InvocationID"]])
+    second = {"InvocationID": "two", "ExecMainStartTimestampMonotonic": "2000000"}
+    timer = threading.Timer(1.5, lambda: unit.update(second, ActiveState="active"))
+    timer.start()
+    result = site.call(vllm_ready, timeout=20)
+    timer.join()
+    assert "msg" not in result
+    assert result["instances"][0]["state"] == "ready"
+
+
+def test_a_key_that_nobody_knows(site, server):
+    server.key = "secret"
+    site.configure("chat", server.server_address[1])
+    site.units["vllm@chat.service"] = {**ACTIVE, "MainPID": "1"}
+    result = site.call(vllm_ready, timeout=20)
+    assert "it wants an API key that is not in its environment" in result["msg"]
 
 
 def test_the_failure_says_why_and_what_to_do(site):
