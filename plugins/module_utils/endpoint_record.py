@@ -4,7 +4,7 @@
 """The endpoint record: what a person, a program and another system need to know of an endpoint.
 
 Its JSON schema is docs/endpoint-record.schema.json. Everything in it comes from the deployment that
-was proved and from what its verification saw. Pure, but for the file.
+was proved, what its verification saw, and what was measured of it. Pure, but for the files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     Verification,
     settings_of,
@@ -35,6 +36,35 @@ def record_path(etc_dir: str, name: str) -> str:
     return os.path.join(etc_dir, f"{name}.endpoint.json")
 
 
+def benchmark_path(state_dir: str, name: str) -> str:
+    """Where an instance's last benchmark is."""
+    return os.path.join(state_dir, "benchmarks", f"{name}.json")
+
+
+def benchmark_figures(text: str | None, fingerprint: str) -> dict[str, Any] | None:
+    """What a record holds of a benchmark: when, and the two figures that it is known by.
+
+    Args:
+        text: The benchmark's result, docs/benchmark.md; C(None) where there is none.
+        fingerprint: The configuration whose figures are wanted.
+
+    Returns:
+        C(None) where nothing was measured, or something else: figures belong to their flags.
+    """
+    try:
+        result = json.loads(text or "")
+        if result["fingerprint"] != fingerprint:
+            return None
+        summary = result["summary"]
+        return {
+            "at": result["measured_at"],
+            "single_stream": summary["single_stream"],
+            "highest_throughput": summary["highest_throughput"],
+        }
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
 def model_of(path: str | None) -> dict[str, str | None]:
     """The model: C(path), and C(repo_id) and C(revision) where it came from a Hub."""
     match = _SNAPSHOT.search(path or "")
@@ -46,7 +76,7 @@ def model_of(path: str | None) -> dict[str, str | None]:
 
 
 def make_record(
-    deployment: Deployment, verification: Verification, key_required: bool
+    deployment: Deployment, verification: Verification, key_required: bool, state_dir: str
 ) -> dict[str, Any]:
     """The record of an endpoint.
 
@@ -54,7 +84,9 @@ def make_record(
         deployment: What is deployed.
         verification: What its last full verification found.
         key_required: Whether requests need an API key.
+        state_dir: Where its last benchmark is kept.
     """
+    measured = read(benchmark_path(state_dir, deployment.name))
     settings = settings_of(deployment.config)
     subject = subject_of(deployment)
     seen = [c["answer"] for c in verification.checks if c["check"] == "attention_backend"]
@@ -88,6 +120,7 @@ def make_record(
             "checks": {check["name"]: check["outcome"] for check in verification.checks},
         },
         "measured": figures,
+        "benchmark": benchmark_figures(measured, deployment.fingerprint),
     }
 
 
@@ -96,12 +129,31 @@ def record_text(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def with_state(text: str | None, state: str) -> str | None:
-    """The file of a record whose state alone has changed; C(None) where there is no record."""
+def _read_record(text: str | None) -> dict[str, Any] | None:
     try:
         record = json.loads(text or "")
     except ValueError:
         return None
-    if not isinstance(record, dict):
+    return record if isinstance(record, dict) else None
+
+
+def with_state(text: str | None, state: str) -> str | None:
+    """The file of a record whose state alone has changed; C(None) where there is no record."""
+    record = _read_record(text)
+    return None if record is None else record_text({**record, "state": state})
+
+
+def with_benchmark(text: str | None, result: str) -> dict[str, Any] | None:
+    """A record that holds a new benchmark's figures.
+
+    Args:
+        text: The file of the record.
+        result: The benchmark's result.
+
+    Returns:
+        C(None) where there is no record.
+    """
+    record = _read_record(text)
+    if record is None:
         return None
-    return record_text({**record, "state": state})
+    return {**record, "benchmark": benchmark_figures(result, str(record.get("fingerprint")))}

@@ -540,7 +540,8 @@ class Services:
         etc_dir, state_dir = self.params["etc_dir"], self.params["state_dir"]
         found = read_state(read(state_path(state_dir, wanted.name)))
         if found is not None:
-            record = make_record(wanted, found, api_key_of(etc_dir, wanted.name) is not None)
+            has_key = api_key_of(etc_dir, wanted.name) is not None
+            record = make_record(wanted, found, has_key, state_dir)
             File(record_path(etc_dir, wanted.name), endpoint_text(record)).write()
         if not self.is_enabled(wanted.name):
             self.systemctl("enable", "--quiet", wanted.unit_name)

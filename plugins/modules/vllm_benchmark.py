@@ -17,7 +17,8 @@ description:
   - Beside them stand the GPU's memory, clocks, power and temperature during each run, versions,
     flags, the attention backend, and the ceiling that the GPU's memory bandwidth sets.
   - The result is kept on the host as JSON and as a page, and compared with the host's baseline,
-    which is the first benchmark or the last one with O(set_baseline).
+    which is the first benchmark or the last one with O(set_baseline). Its main figures are put into
+    the endpoint record C(<instance>.endpoint.json).
   - The server is not touched. It must be what was proved last (M(compute_plane.vllm.vllm_service)),
     so that the figures belong to the flags beside them.
 author: compute_plane.vllm contributors (@compute-plane)
@@ -155,6 +156,9 @@ instances:
     worse:
       description: How many figures are worse than the baseline's.
       type: int
+    record:
+      description: The endpoint record with these figures; null where there is none.
+      type: dict
 """
 
 import datetime
@@ -176,6 +180,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     sweep,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+    record_path,
+    record_text,
+    with_benchmark,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.files import (
     DIRECTORIES,
     File,
@@ -385,6 +394,14 @@ class Benchmark:
             File(self.path(suffix), text).write()
         return fate
 
+    def publish(self) -> dict[str, Any] | None:
+        """Put the figures into the endpoint's record, and return that; C(None) without one."""
+        path = record_path(self.params["etc_dir"], self.name)
+        record = with_benchmark(read(path), read(self.path(".json")) or "")
+        if record is not None:
+            File(path, record_text(record)).write()
+        return record
+
     def lines(self, result: dict[str, Any]) -> list[str]:
         """The result for a terminal."""
         lines = [
@@ -444,6 +461,7 @@ def benchmark(services: Services) -> None:
             "lines": one.lines(result),
             "baseline": fate,
             "worse": count,
+            "record": one.publish(),
         }
         if count:
             worse += [

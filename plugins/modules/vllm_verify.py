@@ -257,7 +257,7 @@ class Verifier:
         result["verification"] = report_of(last) if last is not None else None
         result["record"] = None
         if proved is not None and last is not None:
-            record = make_record(proved.current, last, key is not None)
+            record = make_record(proved.current, last, key is not None, self.params["state_dir"])
             record["state"] = "verified" if result["passed"] else "failed"
             result["record"] = record
             path = record_path(self.params["etc_dir"], name)

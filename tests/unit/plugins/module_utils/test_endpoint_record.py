@@ -18,9 +18,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment impo
     deployment,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+    benchmark_figures,
+    benchmark_path,
     make_record,
     model_of,
     record_text,
+    with_benchmark,
     with_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
@@ -98,7 +101,7 @@ def test_a_record_of_a_gpu_deployment() -> None:
         result("chinese", "failed", "warning"),
     ]
     now = deployed(CUDA, {"CUDA_VISIBLE_DEVICES": "GPU-1"})
-    record = make_record(now, verification(*checks), key_required=True)
+    record = make_record(now, verification(*checks), key_required=True, state_dir="/none")
     jsonschema.validate(record, SCHEMA)
     assert record["state"] == "verified"
     assert record["model"] == {
@@ -115,7 +118,9 @@ def test_a_record_of_a_gpu_deployment() -> None:
 
 def test_a_record_of_a_cpu_deployment() -> None:
     now = deployed({"model": "/srv/models/m"}, {"VLLM_CPU_KVCACHE_SPACE": "1"})
-    record = make_record(now, verification(result("health", "failed")), key_required=False)
+    record = make_record(
+        now, verification(result("health", "failed")), key_required=False, state_dir="/none"
+    )
     jsonschema.validate(record, SCHEMA)
     assert (record["state"], record["accelerator"]) == ("failed", "cpu")
     assert record["model"] == {"path": "/srv/models/m", "repo_id": None, "revision": None}
@@ -123,7 +128,7 @@ def test_a_record_of_a_cpu_deployment() -> None:
 
 
 def test_the_schema_refuses_what_is_none() -> None:
-    record = make_record(deployed(CUDA, {}), verification(), key_required=False)
+    record = make_record(deployed(CUDA, {}), verification(), key_required=False, state_dir="/none")
     for wrong in ({"state": "fine"}, {"url": "127.0.0.1"}, {"surprise": 1}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**record, **wrong}, SCHEMA)
@@ -140,12 +145,90 @@ def test_what_is_known_of_a_deployment() -> None:
 
 
 def test_another_state_changes_nothing_else() -> None:
-    text = record_text(make_record(deployed(CUDA, {}), verification(), key_required=False))
+    text = record_text(
+        make_record(deployed(CUDA, {}), verification(), key_required=False, state_dir="/none")
+    )
     changed = with_state(text, "starting")
     assert changed is not None
     assert json.loads(changed) == {**json.loads(text), "state": "starting"}
     assert with_state(None, "failed") is None
     assert with_state("[]", "failed") is None
+
+
+LOAD = {
+    "concurrency": 1,
+    "input_tokens": 512,
+    "output_tokens": 128,
+    "reached_percent": 71.5,
+    "output_throughput": 52.1,
+    "ttft_ms": 88.0,
+    "tpot_ms": None,
+}
+
+
+def benchmark(fingerprint: str, **more: Any) -> str:
+    """A benchmark's result, as far as a record takes from it."""
+    result = {
+        "fingerprint": fingerprint,
+        "measured_at": "2026-11-23T02:00:00+00:00",
+        "summary": {"single_stream": LOAD, "highest_throughput": None},
+        "points": [],
+        **more,
+    }
+    return json.dumps(result)
+
+
+FIGURES = {
+    "at": "2026-11-23T02:00:00+00:00",
+    "single_stream": LOAD,
+    "highest_throughput": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "figures"),
+    [
+        (benchmark("f"), FIGURES),
+        (benchmark("another"), None),
+        (benchmark("f", summary=None), None),
+        (benchmark("f", summary={}), None),
+        (None, None),
+        ("", None),
+        ("{", None),
+        ("[]", None),
+        ("{}", None),
+    ],
+)
+def test_figures_belong_to_the_configuration_they_were_measured_with(
+    text: str | None, figures: dict[str, Any] | None
+) -> None:
+    assert benchmark_figures(text, "f") == figures
+
+
+def test_a_record_has_the_figures_of_what_is_deployed(tmp_path: Path) -> None:
+    one, other = deployed(CUDA, {}), deployed({**CUDA, "max-model-len": 2048}, {})
+    (tmp_path / "benchmarks").mkdir()
+    Path(benchmark_path(str(tmp_path), "qwen")).write_text(benchmark(one.fingerprint))
+
+    def record(deployment: Deployment) -> dict[str, Any]:
+        made = make_record(deployment, verification(), False, str(tmp_path))
+        jsonschema.validate(made, SCHEMA)
+        return made
+
+    assert record(one)["benchmark"] == FIGURES
+    assert record(other)["benchmark"] is None
+    assert record(one)["benchmark"] == FIGURES  # who goes back has them again
+
+
+def test_a_benchmark_is_put_into_the_record_that_there_is() -> None:
+    now = deployed(CUDA, {})
+    text = record_text(make_record(now, verification(), False, "/none"))
+    changed = with_benchmark(text, benchmark(now.fingerprint))
+    assert changed == {**json.loads(text), "benchmark": FIGURES}
+    later = with_benchmark(record_text(changed), benchmark("another"))
+    assert later is not None
+    assert later["benchmark"] is None
+    assert with_benchmark(None, benchmark("f")) is None
 
 
 @pytest.mark.parametrize("path", [None, "/srv/m", "/x/models--a--b/snapshots/main"])

@@ -71,6 +71,7 @@ class Services:
             "tolerance": 10.0,
             "fail_on_regression": False,
             "results_dir": str(folder / "results"),
+            "etc_dir": str(folder),
             "user": "vllm",
             "tools": "/opt/vllm/tools",
         }
@@ -183,6 +184,30 @@ def test_a_result_says_what_was_measured(host):
     assert [len(point["runs"]) for point in result["points"]] == [2]
     assert result["ceiling"]["reason"].startswith("on a CPU")
     assert result["fingerprint"] == host.deployment.fingerprint
+
+
+def test_the_endpoints_record_gets_the_figures(host):
+    path = host.folder / "a.endpoint.json"
+    path.write_text(json.dumps({"fingerprint": host.deployment.fingerprint, "benchmark": None}))
+    one = benchmark(host)["instances"][0]
+    figures = {"at": kept(host)["measured_at"], **kept(host)["summary"]}
+    assert one["record"]["benchmark"] == figures
+    assert json.loads(path.read_text()) == one["record"]
+
+
+def test_a_regression_is_in_the_record_too(host):
+    path = host.folder / "a.endpoint.json"
+    path.write_text(json.dumps({"fingerprint": host.deployment.fingerprint}))
+    benchmark(host)
+    host.throughput, host.params["fail_on_regression"] = 40.0, True
+    assert benchmark(host)["failed"]
+    record = json.loads(path.read_text())
+    assert record["benchmark"]["single_stream"]["output_throughput"] == 40.0
+
+
+def test_without_a_record_there_is_none_afterwards(host):
+    assert benchmark(host)["instances"][0]["record"] is None
+    assert not (host.folder / "a.endpoint.json").exists()
 
 
 def test_every_run_has_prompts_of_its_own(host):

@@ -147,6 +147,23 @@ def test_a_wrong_answer_fails_and_is_in_the_record(verify: Run) -> None:
     assert verify.record()["state"] == "verified"
 
 
+def test_the_figures_of_a_benchmark_are_in_the_record_of_what_was_measured(verify: Run) -> None:
+    verify()
+    result = {
+        "fingerprint": verify.record()["fingerprint"],
+        "measured_at": "2026-11-23T02:00:00+00:00",
+        "summary": {"single_stream": None, "highest_throughput": None},
+    }
+    (verify.state / "benchmarks").mkdir()
+    (verify.state / "benchmarks" / "m.json").write_text(json.dumps(result))
+    assert verify()["changed"] is True
+    assert verify.record()["benchmark"]["at"] == "2026-11-23T02:00:00+00:00"
+    assert verify()["changed"] is False
+    verify.deploy(dtype="float16")
+    verify()
+    assert verify.record()["benchmark"] is None
+
+
 def test_severity_decides(verify: Run) -> None:
     verify.server.script["chinese"] = chat(SIMPLIFIED)
     mild = verify()
