@@ -21,9 +21,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Callable
 
 from . import backoff, classify
+from .caches import remove_compile_caches
 from .log import Tail
 from .notify import Notifier
 from .port import Refusal, is_free
@@ -59,6 +61,7 @@ class Supervisor:
 
     def __init__(self, options: argparse.Namespace, environ: Mapping[str, str]) -> None:
         self.options = options
+        self.environ = environ
         self.run_dir = environ.get("RUNTIME_DIRECTORY", ".")
         with open(options.config, encoding="utf-8") as stream:
             self.config = read_config(stream.read())
@@ -68,14 +71,14 @@ class Supervisor:
         fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
         self.fingerprint = fingerprint
         self.failures = backoff.Failures(self.run_dir, fingerprint)
-        watchdog = int(environ.get("WATCHDOG_USEC", "60000000")) / 1e6
+        self.watchdog = int(environ.get("WATCHDOG_USEC", "60000000")) / 1e6
         self.limits = classify.Limits(
             start_deadline=options.start_timeout,
             start_stall=options.start_stall,
-            stall=watchdog / 2,
+            stall=self.watchdog / 2,
         )
         self.sampler = Sampler(self.address, exclude=(os.getpid(),), gpu=bool(options.device))
-        self.questions = Questions(self.address, timeout=watchdog)
+        self.questions = Questions(self.address, timeout=self.watchdog)
         self.samples: collections.deque[Sample] = collections.deque(maxlen=200)
         self.log = Tail(LOG_LINES)
         self.stopping = threading.Event()
@@ -127,6 +130,9 @@ class Supervisor:
     def start(self) -> None:
         """Start the server, and keep the end of its log on the way to the journal."""
         self.began = time.monotonic()
+        self.samples.clear()
+        self.log = Tail(LOG_LINES)
+        self.questions = Questions(self.address, timeout=self.watchdog)
         self.server = subprocess.Popen(
             [self.options.vllm, "serve", "--config", self.options.config],
             stdin=subprocess.DEVNULL,
@@ -217,8 +223,8 @@ class Supervisor:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def fail(self, verdict: classify.Verdict) -> int:
-        """End what is left of a server, tell why, and say what systemd shall do."""
+    def tell(self, verdict: classify.Verdict) -> None:
+        """Say what was found, to the journal, to systemd and to the play."""
         status = self.server.poll() if self.server is not None else None
         say(f"{verdict.state}: {verdict.summary}", 3)
         for line in verdict.evidence:
@@ -227,10 +233,38 @@ class Supervisor:
             say(f"  remedy: {verdict.remedy}", 3)
         self.keep(verdict, status)
         self.notifier.status(f"{verdict.state}: {verdict.summary}")
+
+    def end_descendants(self) -> None:
+        """Kill what is left of a server."""
         killed = kill_descendants(os.getpid())
         if killed:
             names = ", ".join(f"{name} ({pid})" for pid, name in sorted(killed.items()))
             say(f"ended what was left: {names}", 5)
+
+    def mend(self, verdict: classify.Verdict) -> classify.Verdict | None:
+        """Remove the instance's compiled code where that is what keeps a server from running.
+
+        Returns:
+            The verdict with what was done; C(None) where there was nothing to mend.
+        """
+        if verdict.cause != "corrupt_compile_cache":
+            return None
+        self.end_descendants()
+        removed = remove_compile_caches(self.environ, self.run_dir)
+        if removed is None:
+            return None
+        told = [f"removed: {path} ({classify.size(size)})" for path, size in removed.items()]
+        return replace(
+            verdict,
+            evidence=(*verdict.evidence, *told),
+            remedy="none is needed: its compiled code was removed, and is made anew by the start "
+            "that follows, once",
+        )
+
+    def fail(self, verdict: classify.Verdict) -> int:
+        """End what is left of a server, tell why, and say what systemd shall do."""
+        self.tell(verdict)
+        self.end_descendants()
         if self.ready:
             return 1
         self.failures.add(f"{verdict.state}: {verdict.summary}")
@@ -336,7 +370,16 @@ class Supervisor:
             )
         self.start()
         verdict = self.watch()
-        return self.stop() if self.stopping.is_set() else self.fail(verdict)
+        mended = None if self.stopping.is_set() else self.mend(verdict)
+        if mended is not None and not self.ready:
+            # Here rather than by systemd, so that a play that waits for the server waits on.
+            self.tell(mended)
+            self.notifier.send(
+                f"EXTEND_TIMEOUT_USEC={int((self.options.start_timeout + 60) * 1e6)}"
+            )
+            self.start()
+            verdict, mended = self.watch(), None
+        return self.stop() if self.stopping.is_set() else self.fail(mended or verdict)
 
 
 def status_line(verdict: classify.Verdict, sample: Sample) -> str:

@@ -88,6 +88,8 @@ class Unit:
             env={
                 "NOTIFY_SOCKET": str(self.path / "notify"),
                 "RUNTIME_DIRECTORY": str(self.path),
+                "CACHE_DIRECTORY": str(self.path / "cache"),
+                "VLLM_CACHE_ROOT": str(self.path / "cache" / "vllm"),
                 "PATH": os.environ["PATH"],
             },
         )
@@ -182,6 +184,42 @@ def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit
     assert statuses == [200]
     assert supervisor.returncode == 0
     assert "supervisor: stopping: 0 requests left, 1 refused meanwhile" in output
+
+
+CORRUPT = "_pickle.UnpicklingError: pickle data was truncated"
+
+
+def test_a_corrupt_compile_cache_is_removed_and_the_server_started_again(unit: Unit) -> None:
+    cache = unit.path / "cache" / "vllm" / "torch_compile_cache"
+    cache.mkdir(parents=True)
+    (cache / "artifact").write_bytes(b"x" * 2048)
+    unit.server(
+        f'#!/bin/sh\n[ ! -d {cache} ] || {{ echo "{CORRUPT}"; exit 1; }}\nexec {unit.path}/server\n'
+    )
+    (unit.path / "server").write_text(SERVER.format(python=sys.executable, port=unit.port))
+    (unit.path / "server").chmod(0o755)
+    supervisor = unit.start()
+    unit.hears("READY=1")
+    verdict = json.loads((unit.path / "verdict.json").read_text())
+    supervisor.send_signal(signal.SIGTERM)
+    output, _ = supervisor.communicate(timeout=30)
+    assert verdict["cause"] == "corrupt_compile_cache"
+    assert f"removed: {cache} (2.0 KiB)" in verdict["evidence"]
+    assert f"<3>supervisor:   removed: {cache} (2.0 KiB)\n" in output
+    assert "EXTEND_TIMEOUT_USEC=660000000" in unit.heard
+    assert not (unit.path / "failed-starts.json").exists()
+
+
+def test_a_cache_that_is_corrupt_again_is_not_removed_again(unit: Unit) -> None:
+    cache = unit.path / "cache" / "vllm" / "torch_compile_cache"
+    unit.server(f'#!/bin/sh\necho started\nmkdir -p {cache}\necho "{CORRUPT}"\nexit 1\n')
+    first, _ = unit.start().communicate(timeout=30)
+    assert first.count("started\n") == 2
+    assert cache.exists()
+    (unit.path / "failed-starts.json").unlink()
+    second, _ = unit.start().communicate(timeout=30)
+    assert second.count("started\n") == 1
+    assert cache.exists()
 
 
 @pytest.mark.parametrize(
