@@ -44,6 +44,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "python": {"type": "raw"},
     "runtime_venv": {"type": "raw"},
     "offline": {"type": "bool", "default": False},
+    "verification": {"type": "raw"},
+    "endpoint": {"type": "raw"},
     "releases_dir": {"type": "path"},
     "fail_on_problems": {"type": "bool", "default": True},
 }

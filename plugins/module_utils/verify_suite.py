@@ -87,7 +87,18 @@ _NUMBER_KEYS = {**_NUMBER, "max": (int, float), "which": str}
 
 
 class SuiteError(Exception):
-    """The suite cannot be read; the message has a line for everything that is wrong."""
+    """The suite cannot be read; the message has a line for everything that is wrong.
+
+    Args:
+        problems: Lines C(WHERE: WHAT).
+
+    Attributes:
+        problems: The same, each as where and what.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = [(where, what) for where, _, what in (p.partition(": ") for p in problems)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +142,14 @@ def _expect_problems(where: str, expect: Any) -> list[str]:
     found = _type_problems(where, expect, _EXPECT)
     if not expect:
         found.append(f"{where}: nothing is expected")
+    for key in ("regex", "not_regex", "contains", "not_contains"):
+        words = expect.get(key, [])
+        for word in words if isinstance(words, list) else []:
+            if not isinstance(word, str):
+                found.append(f"{where}.{key}: {word!r} is not of type str")
     for key in ("regex", "not_regex"):
         patterns = expect.get(key, [])
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        for pattern in patterns if isinstance(patterns, list) else [patterns]:
             try:
                 re.compile(str(pattern))
             except re.error as error:
@@ -150,6 +166,26 @@ def _expect_problems(where: str, expect: Any) -> list[str]:
     return found
 
 
+def _conversation_problems(where: str, entry: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key, parts in (("turns", (str,)), ("messages", (dict,))):
+        said = entry.get(key, [""])
+        if not isinstance(said, list) or said == [""]:
+            continue
+        if not said:
+            found.append(f"{where}.{key}: nothing is said")
+        for index, part in enumerate(said):
+            if not isinstance(part, parts):
+                found.append(f"{where}.{key}[{index}]: {part!r} is not of type {parts[0].__name__}")
+            elif isinstance(part, dict):
+                found += [
+                    f"{where}.{key}[{index}].{name}: is missing"
+                    for name in ("role", "content")
+                    if name not in part
+                ]
+    return found
+
+
 def _own_problems(where: str, entry: Mapping[str, Any]) -> list[str]:
     found = _type_problems(where, entry, {**_COMMON, **_OWN})
     if "name" not in entry:
@@ -158,6 +194,9 @@ def _own_problems(where: str, entry: Mapping[str, Any]) -> list[str]:
         found.append(f"{where}: give one of prompt, messages and turns")
     if "expect" not in entry:
         found.append(f"{where}.expect: is missing")
+    if isinstance(entry.get("max_tokens"), int) and entry["max_tokens"] <= 0:
+        found.append(f"{where}.max_tokens: {entry['max_tokens']} is not more than 0")
+    found += _conversation_problems(where, entry)
     return found + _expect_problems(f"{where}.expect", entry.get("expect"))
 
 
@@ -168,7 +207,7 @@ def _entry_problems(where: str, entry: Any) -> list[str]:
     kind = entry.get("check")
     if "check" in entry:
         built_in = {**SERVER_CHECKS, **ABILITY_CHECKS}
-        if kind not in built_in:
+        if not isinstance(kind, str) or kind not in built_in:
             return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(built_in))}"]
         options = {
             name: (int, float) if isinstance(default, float) else int
@@ -187,6 +226,8 @@ def _entry_problems(where: str, entry: Any) -> list[str]:
         found.append(f"{where}.severity: {entry['severity']!r} is not error or warning")
     if isinstance(entry.get("retries"), int) and entry["retries"] < 0:
         found.append(f"{where}.retries: {entry['retries']} is less than 0")
+    if isinstance(entry.get("timeout"), (int, float)) and entry["timeout"] <= 0:
+        found.append(f"{where}.timeout: {entry['timeout']} is not more than 0")
     return found
 
 
@@ -231,10 +272,12 @@ def read_suite(
             checks.append(_check(entry, ability))
     names = [check.name for check in checks]
     problems += [
-        f"suite: there are two checks named {name}" for name in set(names) if names.count(name) > 1
+        f"suite: there are two checks named {name}"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
     ]
     if problems:
-        raise SuiteError("\n".join(problems))
+        raise SuiteError(problems)
     return checks
 
 

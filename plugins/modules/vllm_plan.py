@@ -70,6 +70,17 @@ options:
         operating system which are missing are a problem.
     type: bool
     default: false
+  verification:
+    description:
+      - What will prove the endpoints, so that mistakes in it are found now - C(suite),
+        C(questions), C(ability) and C(timeout), as M(compute_plane.vllm.vllm_verify) takes them.
+        JSON schemas in it are checked where the controller's Python has fastjsonschema.
+    type: raw
+  endpoint:
+    description:
+      - Who will be told of the endpoints, so that mistakes in it are found now - the variables of
+        P(compute_plane.vllm.vllm_endpoint#role) without their C(vllm_endpoint_).
+    type: raw
   releases_dir:
     description: The directory of release data on the controller; by default the collection's own.
     type: path

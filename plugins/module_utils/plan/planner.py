@@ -68,6 +68,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.serving im
     build_environment,
     default_served_name,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.settings import (
+    check_settings,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import (
     Instance,
     Wanted,
@@ -94,7 +97,9 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         raises, whatever the arguments hold; equal arguments give equal plans.
     """
     findings = Findings()
-    wanted = read_wanted(raw if isinstance(raw, Mapping) else {}, findings)
+    raw = raw if isinstance(raw, Mapping) else {}
+    wanted = read_wanted(raw, findings)
+    check_settings(raw, [instance.name for instance in wanted.instances], findings)
     facts = facts if isinstance(facts, Mapping) else {}
     check_release(wanted, data, findings)
     accelerator = resolve_accelerator(wanted, facts, data, findings)

@@ -114,6 +114,14 @@ PROBLEMS: dict[str, Kind] = {
         "A key that only means something on accelerator cpu.",
         "Remove the key.",
     ),
+    "bad-check": Kind(
+        "A check of `vllm_verify_suite` or `vllm_verify_questions` that cannot be read.",
+        "Correct the entry; `docs/verification.md` has what it takes.",
+    ),
+    "registry-address": Kind(
+        "The registry's address is not the template of one.",
+        "Use http or https, with `{host}` and `{instance}` where they belong.",
+    ),
     # The host
     "not-root": Kind(
         "The play does not run as root.",
@@ -297,6 +305,7 @@ PROBLEMS: dict[str, Kind] = {
 
 NOTES: dict[str, str] = {
     "no-instances": "No instance is wanted.",
+    "unknown-instance": "A setting names an instance that this host does not have.",
     "instance-removed": "A deployed instance is no longer wanted.",
     "unused-on-cpu": "A setting without effect on accelerator cpu.",
     "port-moves": "A port is held by an instance that gives it up in this run.",
