@@ -18,6 +18,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import 
     device_policy,
     drop_in,
     fingerprint,
+    limits,
     service_settings,
 )
 
@@ -90,7 +91,7 @@ def deployment(wanted: Mapping[str, Any], host: Host, nodes: Sequence[str] | Non
 
     Args:
         wanted: The instance: C(name), C(venv), C(config), C(environment), C(url),
-            C(served_model_name).
+            C(served_model_name), C(limits).
         host: What it has in common with the host's others.
         nodes: Its GPUs' device nodes; empty for none, C(None) for every GPU's.
     """
@@ -115,6 +116,7 @@ def deployment(wanted: Mapping[str, Any], host: Host, nodes: Sequence[str] | Non
     )
     command += [f"--start-timeout={host.start_timeout}", f"--start-stall={host.start_stall}"]
     command += [f"--drain={host.drain}", f"--starts={host.starts}"]
+    settings += limits(wanted.get("limits") or {})
     variables = {**environment, FINGERPRINT: identity}
     return Deployment(
         name=wanted["name"],

@@ -63,9 +63,22 @@ SYSTEMDS_OWN = frozenset(
         "TimeoutStartSec",
         "TimeoutStopSec",
         "KillMode",
+        "MemoryMax",
+        "TasksMax",
     }
 )
 """Settings that systemd reads anew with C(daemon-reload), for services that run too."""
+
+
+def limits(wanted: Mapping[str, str | None]) -> list[str]:
+    """The settings of the limits that an instance has of its own.
+
+    Args:
+        wanted: C(memory_max) and C(tasks_max), as systemd takes them; C(None) or absent for what
+            the template unit has.
+    """
+    names = {"memory_max": "MemoryMax", "tasks_max": "TasksMax"}
+    return [f"{names[name]}={value}" for name, value in sorted(wanted.items()) if value]
 
 
 def config_file(unit: str, config: Mapping[str, Any]) -> str:

@@ -34,8 +34,11 @@ options:
         required, and C(revision), C(served_model_name), C(host), C(port), C(gpus),
         C(tensor_parallel_size), C(attention_backend), C(dtype), C(max_model_len),
         C(gpu_memory_utilization), C(enforce_eager), C(max_num_seqs),
-        C(enable_auto_tool_choice), C(tool_call_parser), C(cpu_kvcache_space), C(environment)
-        and C(extra_args).
+        C(enable_auto_tool_choice), C(tool_call_parser), C(cpu_kvcache_space), C(environment),
+        C(extra_args) and C(limits).
+      - C(limits) are C(memory_max) and C(tasks_max), what the instance may use of the host's memory
+        and how many processes and threads it may have, as C(MemoryMax=) and C(TasksMax=) of
+        systemd take them (V(20G), V(50%)); by default what the service role has for all.
       - A key that is not one of these is a problem.
     type: raw
     default: []

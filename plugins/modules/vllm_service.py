@@ -68,6 +68,19 @@ options:
         description: Variables of the server.
         type: dict
         default: {}
+      limits:
+        description:
+          - What the instance may use instead of what O(unit) has for all. systemd applies a change
+            to a server that runs.
+        type: dict
+        default: {}
+        suboptions:
+          memory_max:
+            description: Memory, as C(MemoryMax=) takes it, such as V(20G) or V(50%).
+            type: str
+          tasks_max:
+            description: Processes and threads, as C(TasksMax=) takes it.
+            type: str
       attention:
         description:
           - How the attention backend is found. The first of O(instances[].attention.trial) with
@@ -280,6 +293,11 @@ def main() -> None:
         "venv": {"type": "path", "required": True},
         "config": {"type": "dict", "required": True},
         "environment": {"type": "dict", "default": {}},
+        "limits": {
+            "type": "dict",
+            "default": {},
+            "options": {"memory_max": {"type": "str"}, "tasks_max": {"type": "str"}},
+        },
         "attention": {
             "type": "dict",
             "options": {

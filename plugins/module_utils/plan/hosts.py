@@ -16,6 +16,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems i
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import (
     Wanted,
+    bytes_of,
     overlap,
 )
 
@@ -295,9 +296,19 @@ def check_ram(
         if accelerator == "cpu":
             model = models.get(instance.where)
             weights = model.weights_bytes if model is not None else None
-            needed += process + instance.cpu_kvcache_space * fact.GIB + (weights or 0)
+            own = process + instance.cpu_kvcache_space * fact.GIB + (weights or 0)
         else:
-            needed += process * instance.tensor_parallel_size
+            own = process * instance.tensor_parallel_size
+        needed += own
+        limit = bytes_of(instance.limits.get("memory_max", "infinity"), total)
+        if limit is not None and limit < own:
+            findings.problem(
+                "limit-too-small",
+                instance.at("limits.memory_max"),
+                f"the instance may use {fact.gib(limit)} of memory and needs about {fact.gib(own)}",
+                "raise it, or leave it out"
+                + ("; or lower cpu_kvcache_space" if accelerator == "cpu" else ""),
+            )
     if needed > total:
         findings.problem(
             "memory-too-small",

@@ -225,6 +225,7 @@ def _plan_instance(
             backend,
             findings,
         ),
+        "limits": instance.limits,
         "gpus": uuids,
         "dtype": dtype,
         "attention_backend": {

@@ -179,6 +179,10 @@ PROBLEMS: dict[str, Kind] = {
         "The host's memory cannot hold what the instances need.",
         "Serve a smaller model or fewer, or lower `cpu_kvcache_space`.",
     ),
+    "limit-too-small": Kind(
+        "An instance's own limit of memory is less than it needs to start.",
+        "Raise `memory_max` in `limits`, or leave it out.",
+    ),
     "nvcc-required": Kind(
         "The inventory demands nvcc and the host has none.",
         "Install the CUDA toolkit, or set `vllm_preflight_nvcc: any`.",

@@ -67,6 +67,7 @@ class Instance:
         extra_args: Flag (long form with dashes) to value, as given.
         gpus: UUIDs and indices, as given; None means "let the plan choose".
         cpu_kvcache_space: GiB.
+        limits: `memory_max` and `tasks_max` as systemd takes them, where they are given.
     """
 
     where: str
@@ -89,6 +90,7 @@ class Instance:
     cpu_kvcache_space: int = 1
     environment: dict[str, str] = field(default_factory=dict)
     extra_args: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
 
@@ -305,6 +307,21 @@ INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
     "cpu_kvcache_space": ("integer", _in_range(1, 65536, " GiB")),
     "environment": ("mapping", None),
     "extra_args": ("mapping", None),
+    "limits": ("mapping", None),
+}
+
+# systemd.resource-control(5): MemoryMax= takes bytes with K, M, G or T to the base 1024, a part of
+# the host's memory, or infinity; TasksMax= a number, a part of what the host allows, or infinity.
+_PERCENT = r"(?:100|[1-9][0-9]?)%|infinity"
+_LIMITS: dict[str, tuple[re.Pattern[str], str]] = {
+    "memory_max": (
+        re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?[KMGT]?|" + _PERCENT),
+        "write bytes with K, M, G or T as in 20G, a part of the memory as in 50%, or infinity",
+    ),
+    "tasks_max": (
+        re.compile(r"[1-9][0-9]*|" + _PERCENT),
+        "write a number of processes and threads as in 4096, a part as in 50%, or infinity",
+    ),
 }
 
 
@@ -442,7 +459,7 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
             findings.problem(complaint[0], f"{where}.{key}", complaint[1], complaint[2])
             continue
         instance.given.add(key)
-        if key not in ("gpus", "environment", "extra_args"):
+        if key not in ("gpus", "environment", "extra_args", "limits"):
             setattr(instance, key, value)
     if "gpus" in instance.given:
         instance.gpus = _read_gpus(raw["gpus"], instance, findings)
@@ -450,6 +467,8 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
         instance.environment = _read_environment(raw["environment"], instance, findings)
     if "extra_args" in instance.given:
         instance.extra_args = _read_extra_args(raw["extra_args"], instance, findings)
+    if "limits" in instance.given:
+        instance.limits = _read_limits(raw["limits"], instance, findings)
     _check_tool_calling(instance, findings)
     if instance.local and instance.revision is not None:
         findings.note(
@@ -540,6 +559,45 @@ def _read_extra_args(
             continue
         extra[flag] = value
     return extra
+
+
+def _read_limits(raw: Mapping[Any, Any], instance: Instance, findings: Findings) -> dict[str, str]:
+    limits: dict[str, str] = {}
+    for key, value in raw.items():
+        where = f"{instance.where}.limits.{key}"
+        if key not in _LIMITS:
+            near = closest(str(key), list(_LIMITS))
+            findings.problem(
+                "unknown-key",
+                where,
+                f"limits have no key {shown(key)}",
+                (f"did you mean {near}? " if near else f"there are {quoted(tuple(_LIMITS))}; ")
+                + "other settings of the unit go into a drop-in of yours",
+            )
+            continue
+        pattern, remedy = _LIMITS[key]
+        if not (_is("text", value) or _is("integer", value)):
+            findings.problem("wrong-type", where, f"{shown(value)} is not a limit", remedy)
+        elif not pattern.fullmatch(str(value)):
+            findings.problem("bad-value", where, f"{shown(value)} is not a limit", remedy)
+        else:
+            limits[key] = str(value)
+    return limits
+
+
+def bytes_of(limit: str, total: int) -> int | None:
+    """Return how many bytes a checked `memory_max` stands for; None for no limit.
+
+    Args:
+        limit: As in `Instance.limits`.
+        total: The host's memory in bytes.
+    """
+    if limit == "infinity":
+        return None
+    if limit.endswith("%"):
+        return total * int(limit[:-1]) // 100
+    exponent = "KMGT".find(limit[-1]) + 1
+    return int(float(limit[:-1] if exponent else limit) * 1024**exponent)
 
 
 def dashed(key: str) -> str:

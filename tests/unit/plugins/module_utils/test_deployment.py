@@ -76,6 +76,7 @@ def test_a_unit_that_the_server_sees_otherwise_has_another_fingerprint(unit: str
         {"unit": "# said otherwise\n[Service]\n\n  # and here\nType=notify\n"},
         {"unit": "[Unit]\nAfter=x\n[Service]\nType=notify\n[Install]\nWantedBy=y\n"},
         {"unit": "[Service]\nType=notify\nRestartSec=9\nTimeoutStopSec=9\n"},
+        {"unit": "[Service]\nType=notify\nMemoryMax=50%\nTasksMax=9\n"},
         {"start_timeout": 99},
         {"start_stall": 99},
         {"drain": 99},
@@ -86,6 +87,14 @@ def test_what_needs_no_restart_has_the_same_fingerprint(changes: dict[str, Any])
     other = on(**changes)
     assert other.fingerprint == make().fingerprint
     assert other != make()
+
+
+def test_limits_of_its_own_are_in_the_drop_in_and_need_no_restart() -> None:
+    one = make(limits={"memory_max": "20G", "tasks_max": "512"})
+    assert "[Service]" in one.drop_in.split("MemoryMax=20G\nTasksMax=512\n")[0]
+    assert one.fingerprint == make().fingerprint
+    assert make(limits={"memory_max": None, "tasks_max": None}) == make()
+    assert make(limits={"tasks_max": "9"}).drop_in.count("MemoryMax") == 0
 
 
 def test_another_supervisor_and_other_devices_need_a_restart() -> None:
