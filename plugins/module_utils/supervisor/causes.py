@@ -80,11 +80,12 @@ CAUSES: tuple[Cause, ...] = (
         r"Failed to find C compiler"
         r"|No working C\+\+ compiler found"
         r"|InvalidCxxCompiler"
-        r"|FileNotFoundError: \[Errno 2\] No such file or directory: '(?:[^']*/)?"
+        r"|(?:FileNotFoundError: \[Errno 2\] No such file or directory"
+        r"|PermissionError: \[Errno 13\] Permission denied): '(?:[^']*/)?"
         r"(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+)'",
-        "there is no C compiler on the service's PATH",
+        "there is no C compiler on the service's PATH that it may run",
         "Install gcc and g++ (Debian: apt-get install gcc g++ libc6-dev), or run site.yml, which "
-        "does.",
+        "does; where they are there, see their modes and the unit's drop-ins (systemctl cat).",
     ),
     # gcc's own words for Triton's launcher; vllm issues 27890, 3909.
     _cause(
