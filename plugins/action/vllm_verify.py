@@ -5,38 +5,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import (
-    html_report,
-    json_report,
-    junit_report,
-)
-
-REPORTS = {"json": json_report, "junit.xml": junit_report, "html": html_report}
-
-
-def write_reports(directory: Path, host: str, endpoints: list[dict[str, Any]]) -> None:
-    """Write the reports of a host's endpoints.
-
-    Args:
-        directory: Where; made where it is missing.
-        host: The host's name in the inventory.
-        endpoints: The module's result.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    for suffix, report in REPORTS.items():
-        path = directory / f"{host}.{suffix}"
-        # A model can answer half of a surrogate pair, which no file can hold.
-        text = report(host, endpoints).encode("utf-8", "replace").decode("utf-8")
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import add_reports
 
 
 class ActionModule(ActionBase):
@@ -60,11 +33,7 @@ class ActionModule(ActionBase):
         )
         result.update(found)
         if reports_dir and "endpoints" in result:
+            failed = bool(result.get("failed"))
             host = str(variables["inventory_hostname"])
-            directory = Path(str(reports_dir)).expanduser()
-            try:
-                write_reports(directory, host, result["endpoints"])
-            except OSError as error:
-                lines = [result.get("msg", ""), f"the reports cannot be written: {error}"]
-                result.update(failed=True, msg="\n".join(lines).strip())
+            add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
         return result

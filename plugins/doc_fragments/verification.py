@@ -58,6 +58,13 @@ options:
     type: str
     choices: [error, warning]
     default: warning
+  reports_dir:
+    description:
+      - A folder on the controller for reports. What has passed is in C(<host>.json),
+        C(<host>.junit.xml) and C(<host>.html); what has failed is in C(<host>.failed.json) and so
+        on, beside those of the last that passed, until the next one passes. None are written when
+        empty.
+    type: str
   tools_path:
     description: The virtual environment whose Python has httpx and fastjsonschema.
     type: path

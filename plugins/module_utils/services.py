@@ -69,7 +69,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run impo
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     LocalMachine,
     api_key_of,
+    failed_path,
     read_state,
+    report_of,
     state_path,
     state_text,
     subject_of,
@@ -216,6 +218,7 @@ class Services:
             self.drop_in_path(name),
             self.record_path(name),
             state_path(self.params["state_dir"], name),
+            failed_path(self.params["state_dir"], name),
             record_path(self.params["etc_dir"], name),
         )
         files = [File(path, None) for path in paths]
@@ -491,9 +494,21 @@ class Services:
             raise StartFailed(f"{wanted.unit_name} cannot be verified: {problem}") from problem
         for line in found.failed("warning"):
             self.module.warn(f"{wanted.name}: {line}")
+        evidence = failed_path(self.params["state_dir"], wanted.name)
         if not found.passed:
+            File(evidence, state_text(found), 0o600).write()
+            self.results[wanted.name]["evidence"] = {
+                "name": wanted.name,
+                "url": wanted.url,
+                "served_model_name": wanted.served_model_name,
+                "verification": report_of(found),
+            }
             failed = "; ".join(found.failed("error"))
-            raise StartFailed(f"{wanted.unit_name} answers, but not truly: {failed}")
+            raise StartFailed(
+                f"{wanted.unit_name} answers, but not truly: {failed}\n"
+                f"All questions and answers are in {evidence} on the host."
+            )
+        File(evidence, None).write()
         File(state_path(self.params["state_dir"], wanted.name), state_text(found), 0o600).write()
 
     def suite(self, name: str) -> list[Check]:

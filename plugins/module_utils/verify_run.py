@@ -36,6 +36,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "suite": {"type": "list", "elements": "raw", "default": list(DEFAULT_SUITE)},
     "questions": {"type": "list", "elements": "dict", "default": []},
     "ability": {"type": "str", "choices": list(SEVERITIES), "default": "warning"},
+    "reports_dir": {"type": "str"},
     "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
 }
 """Parameters of every module that verifies; documented in the fragment C(verification)."""
@@ -201,6 +202,11 @@ def verify_endpoint(
 def state_path(state_dir: str, name: str) -> str:
     """Where it is kept what the last verification of an instance found that passed."""
     return os.path.join(state_dir, "verified", f"{name}.json")
+
+
+def failed_path(state_dir: str, name: str) -> str:
+    """Where it is kept what a verification found that failed, until one passes."""
+    return os.path.join(state_dir, "failed", f"{name}.json")
 
 
 def state_text(verification: Verification) -> str:

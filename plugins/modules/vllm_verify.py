@@ -83,11 +83,6 @@ options:
     description: Whether the certificate of a server with C(https) must be right.
     type: bool
     default: true
-  reports_dir:
-    description:
-      - A folder on the controller for reports of the last run of the suite, C(<host>.json),
-        C(<host>.junit.xml) and C(<host>.html), also when it failed. None are written when empty.
-    type: str
   etc_dir:
     description: Where the endpoint records are.
     type: path
@@ -179,6 +174,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run impo
     LocalMachine,
     Verification,
     api_key_of,
+    failed_path,
     is_due,
     read_state,
     report_of,
@@ -241,8 +237,8 @@ class Verifier:
         if self.params["mode"] == "full" or is_due(last, fingerprint, suite):
             found = self.run_suite(wanted, suite, proved, key)
             result.update(full=True, checks=found.checks, passed=found.passed)
-            if proved is not None and found.passed:
-                self.write(state_path(self.params["state_dir"], name), state_text(found), 0o600)
+            if proved is not None:
+                self.keep(name, found)
             last = found
         else:
             checks = verify(
@@ -305,11 +301,20 @@ class Verifier:
             self.module.fail_json(msg=f"{wanted['name']}: {problem}")
             raise
 
-    def write(self, path: str, text: str, mode: int) -> None:
-        """Keep a file, outside of check mode."""
+    def write(self, path: str, text: str | None, mode: int) -> None:
+        """Keep a file, or remove it, outside of check mode."""
         file = File(path, text, mode)
         if not file.is_right() and not self.module.check_mode:
             file.write()
+
+    def keep(self, name: str, found: Verification) -> None:
+        """Keep what the suite has found; what failed stays beside what passed before it."""
+        failed = failed_path(self.params["state_dir"], name)
+        if found.passed:
+            self.write(state_path(self.params["state_dir"], name), state_text(found), 0o600)
+            self.write(failed, None, 0o600)
+        else:
+            self.write(failed, state_text(found), 0o600)
 
     def publish(self, path: str, text: str) -> None:
         """Keep an endpoint record; this is what counts as a change."""
@@ -382,7 +387,6 @@ def main() -> None:
             "timeout": {"type": "int", "default": 60},
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
-            "reports_dir": {"type": "str"},
             "etc_dir": {"type": "path", "default": "/etc/vllm"},
             "state_dir": {"type": "path", "default": "/var/lib/vllm"},
             **ARGUMENTS,

@@ -178,3 +178,28 @@ class ProgressAction(ActionBase):
         finally:
             reader.stop()
         return result
+
+
+class ProvingAction(ProgressAction):
+    """An action whose module proves the servers that it starts, and writes reports of a failure."""
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Run the task."""
+        arguments = dict(self._task.args)
+        reports_dir = arguments.pop("reports_dir", None)
+        self._task.args = arguments
+        result = super().run(tmp, task_vars)
+        # Taken out in any case, since Ansible prints all of a failed result.
+        evidence = [instance.pop("evidence", None) for instance in result.get("instances", [])]
+        wrong = [endpoint for endpoint in evidence if endpoint]
+        if wrong and reports_dir:
+            # Here, because hardly any run has something to report.
+            from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import (
+                add_reports,
+            )
+
+            host = str((task_vars or {})["inventory_hostname"])
+            add_reports(result, reports_dir, host, wrong, failed=True)
+        return result

@@ -1,17 +1,19 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A verification as JSON, JUnit XML and a self-contained HTML page. Pure.
+"""A verification as JSON, JUnit XML and a self-contained HTML page. Pure, but for the files.
 
 What models answer is anything at all, so all of it is escaped, and the page runs no script.
 """
 
 from __future__ import annotations
 
+import datetime
 import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -148,3 +150,94 @@ def html_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
         parts.append("</tbody>\n</table>\n")
     parts.append("</body>\n</html>\n")
     return "".join(parts)
+
+
+REPORTS = {"json": json_report, "junit.xml": junit_report, "html": html_report}
+FAILED = ".failed"
+
+
+def _write(directory: Path, host: str, mark: str, endpoints: Sequence[Mapping[str, Any]]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for suffix, report in REPORTS.items():
+        path = directory / f"{host}{mark}.{suffix}"
+        # A model can answer half of a surrogate pair, which no file can hold.
+        text = report(host, endpoints).encode("utf-8", "replace").decode("utf-8")
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def _what_was_asked(endpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An endpoint with what was asked of it now, where that was less than the suite."""
+    if endpoint.get("full", True):
+        return endpoint
+    nothing = {"severity": "error", "question": "", "answer": ""}
+    checks = [
+        {**nothing, "outcome": "passed" if check["passed"] else "failed", **check}
+        for check in endpoint["checks"]
+    ]
+    seconds = round(sum(check["seconds"] for check in checks), 3)
+    now = datetime.datetime.now(datetime.UTC)
+    found = {
+        "at": now.isoformat(timespec="seconds"),
+        "checks": checks,
+        "seconds": seconds,
+        "model_seconds": seconds,
+        "passed": endpoint["passed"],
+    }
+    return {**endpoint, "verification": found}
+
+
+def write_reports(
+    directory: Path, host: str, endpoints: Sequence[Mapping[str, Any]], *, failed: bool
+) -> Path:
+    """Write the reports of a host's endpoints.
+
+    What has failed does not replace what has passed, and is there until something passes.
+
+    Args:
+        directory: Where; made where it is missing.
+        host: The host's name in the inventory.
+        endpoints: The module's result.
+        failed: Whether the verification has failed.
+
+    Returns:
+        The page.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    mark = FAILED if failed else ""
+    _write(directory, host, mark, [_what_was_asked(e) for e in endpoints] if failed else endpoints)
+    if not failed:
+        for suffix in REPORTS:
+            (directory / f"{host}{FAILED}.{suffix}").unlink(missing_ok=True)
+    return directory / f"{host}{mark}.html"
+
+
+def add_reports(
+    result: dict[str, Any],
+    reports_dir: object,
+    host: str,
+    endpoints: Sequence[Mapping[str, Any]],
+    *,
+    failed: bool,
+) -> None:
+    """Write reports as an action's last step; its result says where those of a failure are.
+
+    Args:
+        result: The module's result; it fails when the reports cannot be written.
+        reports_dir: Where, as the task gives it.
+        host: The host's name in the inventory.
+        endpoints: What they are of.
+        failed: Whether the verification has failed.
+    """
+    line = None
+    try:
+        page = write_reports(Path(str(reports_dir)).expanduser(), host, endpoints, failed=failed)
+        if failed:
+            line = f"The reports are {page} and its like on the controller."
+    except OSError as error:
+        line = f"the reports cannot be written: {error}"
+        result["failed"] = True
+    if line is not None:
+        result["msg"] = f"{result.get('msg', '')}\n{line}".strip()

@@ -182,6 +182,20 @@ def test_what_has_failed_is_not_taken_for_passed_the_next_time(verify: Run) -> N
     assert verify()["endpoints"][0]["full"] is True
 
 
+def test_what_failed_is_kept_beside_what_passed_until_the_suite_passes(verify: Run) -> None:
+    verify()
+    good = (verify.state / "verified" / "m.json").read_text()
+    verify.server.script["stream"] = (500, b"EngineDeadError")
+    verify(mode="full")
+    failed = json.loads((verify.state / "failed" / "m.json").read_text())
+    outcomes = {check["name"]: check["outcome"] for check in failed["checks"]}
+    assert outcomes["streaming"] == "failed"
+    assert (verify.state / "verified" / "m.json").read_text() == good
+    verify.server.script["stream"] = GOOD["stream"]
+    verify(mode="full")
+    assert not (verify.state / "failed" / "m.json").exists()
+
+
 def test_the_key_is_read_on_the_host_and_never_shown(verify: Run) -> None:
     verify.server.key = KEY
     assert verify()["failed"] is True

@@ -10,11 +10,12 @@ import json
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from ansible_collections.compute_plane.vllm.plugins.action.vllm_verify import write_reports
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import (
+    add_reports,
     html_report,
     json_report,
     junit_report,
+    write_reports,
 )
 
 if TYPE_CHECKING:
@@ -115,16 +116,16 @@ def test_json_has_every_check() -> None:
 def test_reports_are_written_and_left_alone_when_they_are_right(tmp_path: Path) -> None:
     endpoint = json.loads(json.dumps(ENDPOINT).replace("\\ud800", ""))
     folder = tmp_path / "new" / "reports"
-    write_reports(folder, "gpu1", [endpoint])
+    write_reports(folder, "gpu1", [endpoint], failed=False)
     files = sorted(path.name for path in folder.iterdir())
     assert files == ["gpu1.html", "gpu1.json", "gpu1.junit.xml"]
     times = [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
-    write_reports(folder, "gpu1", [endpoint])
+    write_reports(folder, "gpu1", [endpoint], failed=False)
     assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == times
 
 
 def test_a_lone_surrogate_of_a_model_does_not_stop_the_reports(tmp_path: Path) -> None:
-    write_reports(tmp_path, "gpu1", [ENDPOINT])
+    write_reports(tmp_path, "gpu1", [ENDPOINT], failed=False)
     assert "alert(1)" in (tmp_path / "gpu1.html").read_text()
 
 
@@ -132,3 +133,61 @@ def test_an_endpoint_without_a_verification_is_left_out() -> None:
     endpoint = {**ENDPOINT, "verification": None}
     assert json.loads(json_report("gpu1", [endpoint]))["endpoints"] == []
     assert "<table>" not in html_report("gpu1", [endpoint])
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+GOOD = ["gpu1.html", "gpu1.json", "gpu1.junit.xml"]
+BAD = ["gpu1.failed.html", "gpu1.failed.json", "gpu1.failed.junit.xml"]
+
+
+def test_what_failed_is_beside_what_passed_until_the_next_one_passes(tmp_path: Path) -> None:
+    good = {**ENDPOINT, "verification": {**ENDPOINT["verification"], "passed": True}}
+    write_reports(tmp_path, "gpu1", [good], failed=False)
+    before = (tmp_path / "gpu1.html").read_text()
+    page = write_reports(tmp_path, "gpu1", [ENDPOINT], failed=True)
+    assert page == tmp_path / "gpu1.failed.html"
+    assert files(tmp_path) == sorted(GOOD + BAD)
+    assert (tmp_path / "gpu1.html").read_text() == before
+    assert ">failed</span>" in page.read_text()
+    assert ">failed</span>" not in before
+    write_reports(tmp_path, "gpu1", [good], failed=False)
+    assert files(tmp_path) == GOOD
+
+
+def test_a_failed_question_is_reported_and_not_the_suite_that_passed_before(tmp_path: Path) -> None:
+    good = {**ENDPOINT["verification"], "passed": True}
+    asked = [
+        {"name": "health", "passed": True, "detail": "200", "seconds": 0.5},
+        {"name": "capital", "passed": False, "detail": "it answered 'Rome'", "seconds": 1.0},
+    ]
+    endpoint = {**ENDPOINT, "verification": good, "full": False, "passed": False, "checks": asked}
+    write_reports(tmp_path, "gpu1", [endpoint], failed=True)
+    (one,) = json.loads((tmp_path / "gpu1.failed.json").read_text())["endpoints"]
+    assert (one["passed"], one["seconds"]) == (False, 1.5)
+    assert [check["outcome"] for check in one["checks"]] == ["passed", "failed"]
+    assert "it answered" in (tmp_path / "gpu1.failed.html").read_text()
+    suite = ElementTree.fromstring((tmp_path / "gpu1.failed.junit.xml").read_text())[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+
+
+def test_a_failures_message_says_where_its_reports_are(tmp_path: Path) -> None:
+    result: dict[str, Any] = {"failed": True, "msg": "m: wrong: it is"}
+    add_reports(result, tmp_path / "r", "gpu1", [ENDPOINT], failed=True)
+    assert result["msg"].splitlines() == [
+        "m: wrong: it is",
+        f"The reports are {tmp_path}/r/gpu1.failed.html and its like on the controller.",
+    ]
+    right: dict[str, Any] = {}
+    add_reports(right, str(tmp_path), "gpu1", [ENDPOINT], failed=False)
+    assert right == {}
+
+
+def test_reports_that_cannot_be_written_fail(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result: dict[str, Any] = {}
+    add_reports(result, tmp_path / "file", "gpu1", [ENDPOINT], failed=False)
+    assert result["failed"] is True
+    assert result["msg"].startswith("the reports cannot be written: ")
