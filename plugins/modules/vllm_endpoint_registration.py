@@ -45,6 +45,11 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  only:
+    description: Instances to look at; every other is left alone. All when empty.
+    type: list
+    elements: str
+    default: []
   address:
     description: The host's address, for instances that listen on all of its addresses.
     type: str
@@ -221,14 +226,15 @@ def run(module: AnsibleModule) -> None:
         for path in sorted(glob.glob(registration.note("*").path))
     ]
     problems = []
-    only = module.params["withdraw"]
+    withdraw, only = module.params["withdraw"], module.params["only"]
     is_wanted = module.params["state"] == "present"
-    for instance in sorted({*records, *noted}) if only is None else only:
+    every = sorted({*records, *noted}) if withdraw is None else withdraw
+    for instance in (name for name in every if not only or name in only):
         record = records.get(instance)
         try:
             if (
                 is_wanted
-                and only is None
+                and withdraw is None
                 and record is not None
                 and record.get("state") == "verified"
             ):
@@ -258,6 +264,7 @@ def main() -> None:
             "token": {"type": "str", "no_log": True},
             "host": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "only": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str"},
             "withdraw": {"type": "list", "elements": "str"},
             "public_urls": {"type": "dict", "default": {}},

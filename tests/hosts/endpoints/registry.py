@@ -5,6 +5,8 @@
 
 It is real: what is PUT is there for GET until it is DELETEd or the registry is restarted. Its
 faults are switched on by the test.
+
+Usage on a throwaway host: registry.py PORT    on the loopback; prints each request with its status
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -76,7 +79,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *args: object) -> None:
-        """Nothing."""
+        """Tell a request and its status where that is wanted."""
+        if self.server.is_told:
+            print(*args[1:3], flush=True)
 
 
 class RegistryServer(http.server.ThreadingHTTPServer):
@@ -87,12 +92,17 @@ class RegistryServer(http.server.ThreadingHTTPServer):
         faults: Of the next requests: C("slow"), an HTTP status, or None for none.
         taken: Paths that belong to somebody else.
         requests: Method and path of every request.
+        is_told: Whether requests are printed.
+
+    Args:
+        port: Where it listens on the loopback; any that is free when 0.
     """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.is_told = False
         self.records: dict[str, dict[str, Any]] = {}
         self.faults: list[str | int | None] = []
         self.taken: set[str] = set()
@@ -123,3 +133,14 @@ def registering() -> Iterator[RegistryServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def main() -> None:
+    """Be a registry until the process is ended."""
+    server = RegistryServer(int(sys.argv[1]))
+    server.is_told = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -190,6 +190,18 @@ def test_a_host_that_goes_withdraws_everything(host: Host, registry: RegistrySer
     assert host.run(state="absent")["changed"] is False
 
 
+def test_only_those_that_are_meant(host: Host, registry: RegistryServer) -> None:
+    (host.etc / "a.endpoint.json").write_text(json.dumps({**RECORD, "instance": "a"}))
+    host.run(only=["a"])
+    other = PATH.replace("/m", "/a")
+    assert list(registry.records) == [other]
+    host.run()
+    host.run(only=["m"], state="absent")
+    assert list(registry.records) == [other]
+    host.run(only=["m"])
+    assert sorted(registry.records) == [other, PATH]
+
+
 @pytest.mark.parametrize(
     ("faults", "waited"),
     [([503, 500], [3.0, 2.0]), (["slow"], [1.0]), ([429, "slow"], [1.0, 2.0])],
