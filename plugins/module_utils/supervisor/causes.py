@@ -43,6 +43,12 @@ def _cause(name: str, pattern: str, summary: str, remedy: str) -> Cause:
     return Cause(name, re.compile(pattern), summary, remedy)
 
 
+# Folders of compiled code: the unit's variables for torch's inductor and Triton, and vLLM's own.
+_COMPILED = (
+    r"(?:/(?:inductor|inductor_cache|triton_cache|torch_compile_cache|torch_aot_compile)/"
+    r"|(?<!site-packages)/triton/)"
+)
+
 CAUSES: tuple[Cause, ...] = (
     # Python's argparse; "unrecognized arguments" also for unknown keys of the --config file.
     _cause(
@@ -55,13 +61,23 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # vllm/compilation/compiler_interface.py; vllm issues 21858, 18851, 31199, 24915; ls1intum/
     # edutelligence issue 579 for compiled code of an earlier run that does not fit any more.
+    # Files that were cut off, as after a loss of power, were seen with 0.14.1: libraries, modules
+    # without content, and modules that end in the middle; vllm/compilation/backends.py
+    # initialize_cache and torch/_inductor/standalone_compile.py CompiledArtifact.load.
     _cause(
         "corrupt_compile_cache",
         r"previous compilation failed, leading to a corrupted compilation artifact"
         r"|failed to get the hash of the compiled graph"
         r"|_pickle\.UnpicklingError: "
         r"|copy_misaligned_inputs"
-        r"|Expected tensors only, but got",
+        r"|Expected tensors only, but got"
+        rf"|{_COMPILED}\S*\.so: (?:file too short|invalid ELF header|cannot read file data)"
+        r"|module 'torch\._inductor\.runtime\.compile_tasks\.\w+' has no attribute"
+        rf"|File \"[^\"]*{_COMPILED}[^\"]*\.py\", line \d+$"
+        r"|cache = ast\.literal_eval\(f\.read\(\)\)"
+        r"|expected CacheCompiledArtifact or AOTCompiledArtifact, got"
+        r"|(?:header|key|artifact|artifact_bytes) = reader\.read_(?:bytes|str)\(\)"
+        r"|assert reader\.(?:is_finished\(\)|read_bytes\(\) == torch_key)",
         "the cache of compiled code is corrupt",
         "Remove it and start again: systemctl stop the unit, then remove torch_compile_cache, "
         "triton and inductor below /var/cache/vllm/INSTANCE; it is built anew (minutes).",
