@@ -23,15 +23,32 @@ SCHEMA = 1
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
-  color: #1b1f24; background: #fff; }
-table { border-collapse: collapse; width: 100%; }
-caption { text-align: left; padding: .5rem 0; }
-th, td { border-bottom: 1px solid #d0d7de; padding: .5rem; text-align: left; vertical-align: top; }
-pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; }
-.passed { color: #116329; } .failed { color: #a40e26; font-weight: 600; }
-.skipped { color: #57606a; }
+:root { color-scheme: light dark;
+  --line: #d0d7de; --good: #116329; --bad: #a40e26; --dim: #57606a; }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #3d444d; --good: #57c26a; --bad: #ff7b84; --dim: #9198a1; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; }
+caption { text-align: left; padding: .5rem 0; overflow-wrap: anywhere; }
+th, td { border-bottom: 1px solid var(--line); padding: .5rem; text-align: left;
+  vertical-align: top; overflow-wrap: anywhere; }
+th:nth-child(1) { width: 13%; } th:nth-child(2) { width: 6rem; } th:nth-child(3) { width: 22%; }
+th:nth-child(5) { width: 20%; } th:nth-child(6) { width: 4.5rem; text-align: right; }
+pre { margin: 0; max-height: 24rem; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere;
+  font: inherit; }
+.passed { color: var(--good); } .failed { color: var(--bad); font-weight: 600; }
+.skipped { color: var(--dim); }
 .seconds { text-align: right; white-space: nowrap; }
+@media (max-width: 48rem) {
+  table, caption, tbody, tr, td { display: block; }
+  thead, td:has(> pre:empty) { display: none; }
+  tr { border-bottom: 1px solid var(--line); padding: .6rem 0; }
+  td, td.seconds { border: 0; padding: .1rem 0; text-align: left; }
+  td:first-child { font-weight: 600; }
+  td:nth-child(n+3)::before { content: attr(data-label); color: var(--dim); font-size: .85em; }
+}
+@media print { pre { max-height: none; } }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -112,12 +129,13 @@ def junit_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(check: Mapping[str, Any]) -> str:
     outcome = verdict(check)
+    # What a model says may run from right to left, and stays in its own cell.
     cells = [
-        f"<td>{html.escape(str(check['name']))}</td>",
+        f"<td><bdi>{html.escape(str(check['name']))}</bdi></td>",
         f'<td class="{html.escape(str(check["outcome"]))}">{html.escape(outcome)}</td>',
         *(
-            f"<td><pre>{html.escape(str(check[key]))}</pre></td>"
-            for key in ("question", "answer", "detail")
+            f'<td data-label="{label}"><pre dir="auto">{html.escape(str(check[key]))}</pre></td>'
+            for label, key in (("Question", "question"), ("Answer", "answer"), ("Found", "detail"))
         ),
         f'<td class="seconds">{check["seconds"]:.2f} s</td>',
     ]
@@ -139,7 +157,7 @@ def html_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
         parts.append(
             f"<h2>{html.escape(str(endpoint['name']))}</h2>\n<table>\n"
             f"<caption>{html.escape(str(endpoint['url']))} serves"
-            f" {html.escape(str(endpoint['served_model_name']))};"
+            f" <bdi>{html.escape(str(endpoint['served_model_name']))}</bdi>;"
             f" <span class='{word}'>{word}</span> at {html.escape(str(verification['at']))},"
             f" in {verification['seconds']:.1f} s, of which {verification['model_seconds']:.1f} s"
             " were the endpoint's.</caption>\n<thead><tr><th scope='col'>Check</th>"

@@ -20,7 +20,8 @@ _WIDTH, _HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 16, 18, 48
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8886; --dim: #777; }
+:root { color-scheme: light dark; --line: #8886; --dim: #6b6b6b; }
+@media (prefers-color-scheme: dark) { :root { --dim: #a0a0a0; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.sub { color: var(--dim); margin-top: .2rem; }

@@ -100,6 +100,8 @@ def test_the_page_has_nothing_but_its_own_tags_and_comes_from_nowhere_else() -> 
         tags.attributes & {"src", "href"}
     )
     assert page.count("<tr>") == 5
+    assert "color-scheme: light dark" in page
+    assert page.count('<pre dir="auto">') == 12  # right to left stays in its own cell
     assert "failed (warning)" in page
 
 
