@@ -12,15 +12,16 @@ import struct
 import threading
 from typing import TYPE_CHECKING
 
+from .draining import REFUSAL, RETRY_AFTER
+
 if TYPE_CHECKING:
     from types import TracebackType
 
 SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h; Python has no name for it
 _REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nConnection: close\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 48\r\n\r\n"
-    b'{"error": {"message": "the server is stopping"}}'
-)
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+) % (RETRY_AFTER, len(REFUSAL), REFUSAL)
 
 
 def _socket(host: str) -> socket.socket:
@@ -52,7 +53,8 @@ class Refusal:
     vLLM offers no way to stop accepting. It listens with SO_REUSEPORT, so a second socket of the
     same user joins its group, and a filter (two machine words, no privilege: socket(7),
     SO_ATTACH_REUSEPORT_CBPF) deals every new connection to that one. What the server has accepted
-    stays with it; a client that keeps its connection can still send requests over it.
+    stays with it; what clients send over connections that they keep it refuses itself
+    (draining.py).
 
     Args:
         host: The address that the server listens on.

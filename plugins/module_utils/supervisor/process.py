@@ -26,6 +26,7 @@ from typing import Callable
 
 from . import backoff, classify
 from .caches import remove_compile_caches
+from .draining import MARKER, MIDDLEWARE
 from .log import Tail
 from .notify import Notifier
 from .port import Refusal, is_free
@@ -41,7 +42,11 @@ LOOK_AT_START, LOOK_WHEN_BUSY = 2.0, 5.0
 """Seconds between two looks; without requests it is a third of what a hang may last."""
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL; 0.14.1 needs over a minute with a request under way."""
+GPU_MEMORY_TIMEOUT = 15.0
+"""Seconds that the driver may take to free what an engine held that has ended."""
 LOG_LINES = 400
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Where the server finds this package."""
 
 
 def say(text: str, level: int = 6) -> None:
@@ -71,6 +76,8 @@ class Supervisor:
         fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
         self.fingerprint = fingerprint
         self.failures = backoff.Failures(self.run_dir, fingerprint)
+        self.draining = os.path.join(self.run_dir, "draining")
+        self.on_gpu: set[int] = set()
         self.watchdog = int(environ.get("WATCHDOG_USEC", "60000000")) / 1e6
         self.limits = classify.Limits(
             start_deadline=options.start_timeout,
@@ -127,14 +134,48 @@ class Supervisor:
             return f"{names} came late; starting anew with access to them"
         return f"{names} not there after {self.options.device_timeout:.0f} s: is the driver loaded?"
 
+    def remember(self, sample: Sample) -> None:
+        """Keep which processes hold GPU memory, for the start after this one."""
+        holders = {process.pid for process in sample.processes or () if process.gpu_bytes}
+        if not holders <= self.on_gpu:
+            self.on_gpu |= holders
+            with open(os.path.join(self.run_dir, "on-gpu.json"), "w", encoding="utf-8") as stream:
+                json.dump(sorted(self.on_gpu), stream)
+
+    def wait_for_gpu_memory(self) -> None:
+        """Wait until the memory of the former engine is free: vLLM measures it at its start.
+
+        The driver frees it after the process has ended, and takes its time (vllm issue 20305).
+        """
+        path = os.path.join(self.run_dir, "on-gpu.json")
+        try:
+            with open(path, encoding="utf-8") as stream:
+                former = {int(pid) for pid in json.load(stream)}
+            os.unlink(path)
+        except (OSError, ValueError, TypeError):  # none, or not readable
+            return
+        self.on_gpu.clear()
+        what = "waiting for the GPU memory of the former engine"
+        if not self.wait(GPU_MEMORY_TIMEOUT, lambda: not self.sampler.holders(former), what):
+            say(f"{what} took {GPU_MEMORY_TIMEOUT:.0f} s; starting all the same", 4)
+
     def start(self) -> None:
         """Start the server, and keep the end of its log on the way to the journal."""
         self.began = time.monotonic()
         self.samples.clear()
         self.log = Tail(LOG_LINES)
         self.questions = Questions(self.address, timeout=self.watchdog)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.draining)
+        path = [self.environ.get("PYTHONPATH", ""), FOLDER]
+        command = [self.options.vllm, "serve", "--config", self.options.config]
         self.server = subprocess.Popen(
-            [self.options.vllm, "serve", "--config", self.options.config],
+            [*command, "--middleware", MIDDLEWARE],
+            env={
+                **self.environ,
+                MARKER: os.path.abspath(self.draining),
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -164,6 +205,7 @@ class Supervisor:
             exit_status=self.server.poll() if self.server is not None else None,
         )
         self.samples.append(sample)
+        self.remember(sample)
         return classify.classify(self.samples, self.log.lines, self.limits)
 
     def is_ready(self, sample: Sample) -> bool:
@@ -312,6 +354,8 @@ class Supervisor:
             connection = held.enter_context(contextlib.closing(connect(self.address, 5.0)))
             connection.connect()
             refusal = held.enter_context(Refusal(self.host, self.address.port))
+            with open(self.draining, "w", encoding="utf-8"):
+                pass  # that it is there says it all
             quiet, requests = 0, ""
             while quiet < 2 and time.monotonic() < end:
                 answer = ask(connection, self.address, "/metrics")
@@ -356,6 +400,8 @@ class Supervisor:
         problem = None if self.stopping.is_set() else self.wait_for_devices()
         if problem is None and not is_free(self.host, self.address.port):
             problem = f"another program listens on {self.host}:{self.address.port}"
+        if problem is None:
+            self.wait_for_gpu_memory()
         if self.stopping.is_set():
             return self.stop()
         if problem is not None:
@@ -374,6 +420,7 @@ class Supervisor:
         if mended is not None and not self.ready:
             # Here rather than by systemd, so that a play that waits for the server waits on.
             self.tell(mended)
+            self.wait_for_gpu_memory()
             self.notifier.send(
                 f"EXTEND_TIMEOUT_USEC={int((self.options.start_timeout + 60) * 1e6)}"
             )

@@ -526,6 +526,11 @@ class Sampler:
             generation_tokens=None if counted is None else counted.tokens,
         )
 
+    def holders(self, pids: Iterable[int]) -> set[int]:
+        """Which of these processes the driver still names as users of a card's memory."""
+        cards = self._cards.read() if self._cards is not None else None
+        return {pid for memory, _utilization in cards or [] for pid in memory}.intersection(pids)
+
     def _processes(self, pids: Iterable[int]) -> list[Process]:
         found = []
         for pid in pids:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -19,9 +21,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import draining, process
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import Verdict
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import Sample
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import (
+    Cards,
+    Process,
+    Sample,
+    Sampler,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +37,10 @@ if TYPE_CHECKING:
 FOLDER = os.path.dirname(os.path.dirname(process.__file__))
 MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.process import main; "
 SERVER = """#!{python}
-import http.server, json, socket, sys, time
+import http.server, json, os, socket, sys, time
 running = 0
+refuses = lambda: os.path.exists(os.environ["COMPUTE_PLANE_DRAINING"])
+assert sys.argv[1:] == ["serve", "--config", {config!r}, "--middleware", {middleware!r}]
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def answer(self, body):
@@ -44,6 +53,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         global running
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if refuses():  # as the middleware does
+            return self.send_error(503)
         running += 1
         time.sleep(body["max_tokens"] / 20)
         running -= 1
@@ -77,6 +88,15 @@ class Unit:
         """The program that is started as vLLM."""
         self.vllm.write_text(text)
         self.vllm.chmod(0o755)
+
+    def stand_in(self) -> str:
+        """A program that answers like vLLM."""
+        return SERVER.format(
+            python=sys.executable,
+            port=self.port,
+            config=f"{self.path}/a.yaml",
+            middleware=draining.MIDDLEWARE,
+        )
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", f"{MAIN}sys.exit(main())", FOLDER, "--name=a"]
@@ -116,6 +136,14 @@ class Unit:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
+
+
+def ask(connection: http.client.HTTPConnection, tokens: int) -> int:
+    """Ask the server over a connection that stays open."""
+    connection.request("POST", "/v1/completions", json.dumps({"max_tokens": tokens}))
+    response = connection.getresponse()
+    response.read()
+    return response.status
 
 
 @pytest.fixture
@@ -168,7 +196,7 @@ def test_a_server_that_does_nothing_is_ended(unit: Unit) -> None:
 
 
 def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit: Unit) -> None:
-    unit.server(SERVER.format(python=sys.executable, port=unit.port))
+    unit.server(unit.stand_in())
     supervisor = unit.start("--drain=20")
     unit.hears("READY=1")
     statuses: list[int] = []
@@ -186,6 +214,29 @@ def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit
     assert "supervisor: stopping: 0 requests left, 1 refused meanwhile" in output
 
 
+def test_what_comes_over_a_connection_that_was_kept_is_refused_while_it_stops(unit: Unit) -> None:
+    unit.server(unit.stand_in())
+    (unit.path / "draining").touch()  # left over by a supervisor that was killed
+    supervisor = unit.start("--drain=20")
+    unit.hears("READY=1")
+    kept = http.client.HTTPConnection("127.0.0.1", unit.port, timeout=30)
+    idle = http.client.HTTPConnection("127.0.0.1", unit.port, timeout=30)
+    with contextlib.closing(kept), contextlib.closing(idle):
+        assert ask(kept, 1) == ask(idle, 1) == 200
+        client = threading.Thread(target=unit.complete, args=(60,))
+        client.start()
+        time.sleep(1)
+        supervisor.send_signal(signal.SIGTERM)
+        unit.hears("STOPPING=1")
+        time.sleep(0.5)
+        assert ask(kept, 1) == 503
+        client.join(30)
+        began = time.monotonic()
+        supervisor.communicate(timeout=30)
+        # The connection that is idle, and still open, holds up nothing.
+        assert time.monotonic() - began < 10
+
+
 CORRUPT = "_pickle.UnpicklingError: pickle data was truncated"
 
 
@@ -194,9 +245,10 @@ def test_a_corrupt_compile_cache_is_removed_and_the_server_started_again(unit: U
     cache.mkdir(parents=True)
     (cache / "artifact").write_bytes(b"x" * 2048)
     unit.server(
-        f'#!/bin/sh\n[ ! -d {cache} ] || {{ echo "{CORRUPT}"; exit 1; }}\nexec {unit.path}/server\n'
+        f'#!/bin/sh\n[ ! -d {cache} ] || {{ echo "{CORRUPT}"; exit 1; }}\n'
+        f'exec {unit.path}/server "$@"\n'
     )
-    (unit.path / "server").write_text(SERVER.format(python=sys.executable, port=unit.port))
+    (unit.path / "server").write_text(unit.stand_in())
     (unit.path / "server").chmod(0o755)
     supervisor = unit.start()
     unit.hears("READY=1")
@@ -220,6 +272,54 @@ def test_a_cache_that_is_corrupt_again_is_not_removed_again(unit: Unit) -> None:
     second, _ = unit.start().communicate(timeout=30)
     assert second.count("started\n") == 1
     assert cache.exists()
+
+
+def supervisor_of(unit: Unit, *options: str) -> process.Supervisor:
+    """The supervisor in this process, before it runs."""
+    command = ["--name=a", "--vllm=/none", f"--config={unit.path}/a.yaml", *options]
+    return process.Supervisor(
+        process.arguments().parse_args(command), {"RUNTIME_DIRECTORY": str(unit.path)}
+    )
+
+
+@pytest.mark.parametrize(("held_for", "freed"), [(0, True), (2, True), (99, False)])
+def test_a_start_waits_a_while_for_the_gpu_memory_of_the_former_engine(
+    unit: Unit,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    held_for: int,
+    freed: bool,
+) -> None:
+    former = supervisor_of(unit)
+    engine = Process(4242, "VLLM::EngineCore", gpu_bytes=1 << 30)
+    former.remember(Sample(at=0, processes=(engine, Process(4243, "vllm"))))
+    looks = 0
+
+    def holders(pids: object) -> list[int]:
+        nonlocal looks
+        looks += 1
+        assert pids == {4242}
+        return [4242] if looks <= held_for else []
+
+    monkeypatch.setattr(process, "TICK", 0.01)
+    monkeypatch.setattr(process, "GPU_MEMORY_TIMEOUT", 0.1)
+    following = supervisor_of(unit)
+    monkeypatch.setattr(following.sampler, "holders", holders)
+    following.wait_for_gpu_memory()
+    assert ("starting all the same" not in capsys.readouterr().out) is freed
+    assert looks > held_for or not freed
+    looks = 0
+    supervisor_of(unit).wait_for_gpu_memory()  # what the former engine held is waited for once
+    assert looks == 0
+
+
+def test_the_holders_of_gpu_memory_are_told_by_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler(None, gpu=False)
+    assert sampler.holders([1, 2]) == set()
+    cards = Cards()
+    monkeypatch.setattr(cards, "read", lambda: [({1: 5, 7: None}, 0.0), ({2: None}, None)])
+    monkeypatch.setattr(sampler, "_cards", cards)
+    assert sampler.holders([1, 2, 3]) == {1, 2}
 
 
 @pytest.mark.parametrize(
