@@ -12,6 +12,19 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import add_reports
 
 
+def what_failed(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The endpoints of a failed result, which Ansible prints: the failed checks alone."""
+    return [
+        {
+            **{
+                key: endpoint[key] for key in ("name", "url", "served_model_name", "full", "passed")
+            },
+            "checks": [check for check in endpoint["checks"] if not check["passed"]],
+        }
+        for endpoint in endpoints
+    ]
+
+
 class ActionModule(ActionBase):
     """Verifies, and writes reports also of what failed."""
 
@@ -32,8 +45,10 @@ class ActionModule(ActionBase):
             task_vars=variables,
         )
         result.update(found)
+        failed = bool(result.get("failed"))
         if reports_dir and "endpoints" in result:
-            failed = bool(result.get("failed"))
             host = str(variables["inventory_hostname"])
             add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
+        if failed and "endpoints" in result:
+            result["endpoints"] = what_failed(result["endpoints"])
         return result

@@ -199,6 +199,34 @@ def verify_endpoint(
     )
 
 
+def unusable(client: Client, suite: Sequence[Check], problem: str) -> Verification:
+    """What is found of an endpoint that cannot be asked at all: one failed check.
+
+    Args:
+        client: The endpoint.
+        suite: The checks that it would have been asked.
+        problem: Why not.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    seconds = round(client.model_seconds, 3)
+    check = {
+        "name": "models",
+        "check": "models",
+        "severity": "error",
+        "outcome": "failed",
+        "passed": False,
+        "detail": f"{client.url} cannot be verified: {problem}; nothing more was asked",
+        "question": "/v1/models",
+        "answer": "",
+        "figures": {},
+        "seconds": seconds,
+        "model_seconds": seconds,
+        "tries": 1,
+    }
+    at = now.replace(microsecond=0).isoformat()
+    return Verification(at, suite_digest(suite), [check], seconds, seconds)
+
+
 def state_path(state_dir: str, name: str) -> str:
     """Where it is kept what the last verification of an instance found that passed."""
     return os.path.join(state_dir, "verified", f"{name}.json")

@@ -40,7 +40,7 @@ options:
         type: str
         required: true
       url:
-        description: The server's address, without a path.
+        description: The server's address; a C(/v1) at its end does not matter.
         type: str
         required: true
       served_model_name:
@@ -59,7 +59,9 @@ options:
             host, from C(<instance>.env).
         type: str
   foreign:
-    description: The endpoints are not this collection's; nothing is looked up or kept on the host.
+    description:
+      - The endpoints are not this collection's; nothing is looked up or kept on the host. One that
+        does not tell its models is asked nothing more.
     type: bool
     default: false
   release:
@@ -112,7 +114,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 endpoints:
-  description: The endpoints with what was found.
+  description:
+    - The endpoints with what was found. Of a task that fails, only the checks that failed, since
+      Ansible prints all of its result; the reports have the rest.
   type: list
   elements: dict
   returned: always
@@ -151,6 +155,7 @@ endpoints:
 
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -181,6 +186,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run impo
     state_path,
     state_text,
     subject_of,
+    unusable,
     verify_endpoint,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
@@ -267,6 +273,7 @@ class Verifier:
         from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
             Client,
             ClientError,
+            Wrong,
         )
 
         tools = self.params["tools_path"]
@@ -288,8 +295,13 @@ class Verifier:
                 ca_path=self.params["ca_path"],
                 validate_certs=self.params["validate_certs"],
             ) as client:
-                client.model = client.model or first_model(client)
-                wanted["served_model_name"] = client.model
+                if self.params["foreign"]:
+                    try:
+                        models = told_models(client)
+                    except Wrong as problem:
+                        return unusable(client, suite, str(problem))
+                    client.model = client.model or next(iter(models), "")
+                    wanted["served_model_name"] = client.model
                 return verify_endpoint(
                     client,
                     subject,
@@ -325,23 +337,49 @@ class Verifier:
             self.write(path, text, 0o644)
 
 
-def first_model(client: Client) -> str:
-    """The name of the first model that a server has; empty where it has none or does not answer."""
+def told_models(client: Client) -> list[str]:
+    """The names of the models that a server has.
+
+    Raises:
+        Wrong: It does not tell.
+    """
     from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
         Request,
         Wrong,
     )
 
+    answer = client.ask(Request("/v1/models"))
+    if answer.status in (401, 403):
+        key = "the API key is wrong" if client.key is not None else "it wants an API key"
+        raise Wrong(f"/v1/models answered {answer.status}: {key}")
+    data = answer.json().get("data")
+    if not isinstance(data, list):
+        raise Wrong("/v1/models has no list of models")
+    return [str(entry["id"]) for entry in data if isinstance(entry, dict) and "id" in entry]
+
+
+def address_of(url: str) -> str | None:
+    """A server's address without the C(/v1) that clients' settings have; C(None) for none."""
     try:
-        data = client.ask(Request("/v1/models")).json().get("data")
-        return str(data[0]["id"]) if data else ""
-    except (Wrong, LookupError, TypeError):
-        return ""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return None
+    except ValueError:
+        return None
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def run(module: AnsibleModule) -> None:
     """Verify every endpoint and end the task."""
     os.umask(0o022)
+    for one in module.params["endpoints"]:
+        address = address_of(one["url"])
+        if address is None:
+            module.fail_json(
+                msg=f"{one['url']!r} is not the address of a server: write it with http:// or"
+                " https://, such as https://llm.example"
+            )
+        one["url"] = address
     verifier = Verifier(module)
     suites = verifier.suites()
     endpoints = [verifier.verify(one, suites[one["name"]]) for one in module.params["endpoints"]]

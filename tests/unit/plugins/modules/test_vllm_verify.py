@@ -67,8 +67,8 @@ class Run:
         self.server.requests.clear()
         endpoint = {
             "name": "m",
-            "url": self.server.url,
-            "served_model_name": MODEL,
+            "url": arguments.pop("url", self.server.url),
+            "served_model_name": arguments.pop("model", MODEL),
             "max_model_len": LENGTH,
             "api_key": arguments.pop("api_key", None),
         }
@@ -213,6 +213,51 @@ def test_a_foreign_endpoint_leaves_nothing_behind(verify: Run) -> None:
     assert result["endpoints"][0]["record"] is None
     assert not (verify.etc / "m.endpoint.json").exists()
     assert not (verify.state / "verified").exists()
+
+
+def test_a_foreign_endpoint_is_asked_by_the_first_model_that_it_has(verify: Run) -> None:
+    result = verify(foreign=True, model=None, url=f"{verify.server.url}/v1/")
+    assert "failed" not in result
+    assert result["endpoints"][0]["served_model_name"] == MODEL
+    assert result["endpoints"][0]["url"] == verify.server.url
+
+
+@pytest.mark.parametrize(
+    ("key", "action", "says"),
+    [
+        (None, None, "/v1/models answered 401: it wants an API key"),
+        ("another-key", None, "/v1/models answered 401: the API key is wrong"),
+        (KEY, (500, b"EngineDeadError"), "/v1/models answered 500, expected 200: EngineDeadError"),
+        (KEY, b"<html>", "/v1/models did not answer with a JSON object"),
+        (KEY, {"object": "list"}, "/v1/models has no list of models"),
+        (KEY, "hang", "/v1/models did not answer within 1 s"),
+        (KEY, ("break off", b'{"data": ['), "/v1/models broke off"),
+    ],
+)
+def test_a_foreign_endpoint_that_cannot_be_used_is_one_failure_and_asked_no_more(
+    verify: Run, key: str | None, action: Any, says: str
+) -> None:
+    verify.server.key = KEY
+    verify.server.script["/v1/models"] = action or GOOD["/v1/models"]
+    result = verify(foreign=True, api_key=key, timeout=1)
+    assert result["failed"] is True
+    (line,) = result["msg"].splitlines()
+    assert line.startswith(f"m: models: {verify.server.url} cannot be verified: {says}")
+    assert verify.asked() == ["/v1/models"]
+    assert [check["name"] for check in result["endpoints"][0]["checks"]] == ["models"]
+
+
+def test_a_foreign_endpoint_that_is_not_there(verify: Run) -> None:
+    result = verify(foreign=True, url="http://127.0.0.1:9")
+    assert "cannot be reached: [Errno 111] Connection refused" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "llm.example", "ftp://x", "http://", "http://[x"]
+)
+def test_what_is_no_address_is_told(verify: Run, url: str) -> None:
+    result = verify(foreign=True, url=url)
+    assert result["msg"].startswith(f"{url!r} is not the address of a server")
 
 
 def test_check_mode_asks_and_writes_nothing(verify: Run) -> None:

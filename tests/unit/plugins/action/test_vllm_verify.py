@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is printed and reported of a verification."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_verify import ActionModule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def check(name: str, passed: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "severity": "error",
+        "outcome": "passed" if passed else "failed",
+        "passed": passed,
+        "detail": "",
+        "question": "",
+        "answer": "a very long one",
+        "seconds": 0.1,
+    }
+
+
+def returned(passed: bool) -> dict[str, Any]:
+    """What the module returns of a run of the whole suite."""
+    checks = [check("health", True), check("capital", passed)]
+    found = {"at": "2026-11-23", "seconds": 1.0, "model_seconds": 0.9, "passed": passed}
+    endpoint = {
+        "name": "m",
+        "url": "http://127.0.0.1:8000",
+        "served_model_name": "m",
+        "full": True,
+        "passed": passed,
+        "checks": checks,
+        "verification": {**found, "checks": checks},
+        "record": {"instance": "m"},
+    }
+    result: dict[str, Any] = {"changed": False, "endpoints": [endpoint]}
+    return result if passed else {**result, "failed": True, "msg": "m: capital: no"}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def one(given: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+        monkeypatch.setattr(ActionBase, "run", lambda *_, **__: {})
+        plugin = ActionModule.__new__(ActionModule)
+        plugin._task = SimpleNamespace(args=arguments)
+        plugin._execute_module = lambda **_: copy.deepcopy(given)
+        return plugin.run(task_vars={"inventory_hostname": "gpu1"})
+
+    return one
+
+
+def test_what_passed_is_returned_whole(tmp_path: Path, run: Any) -> None:
+    assert run(returned(True), reports_dir=str(tmp_path)) == returned(True)
+    assert (tmp_path / "gpu1.html").exists()
+
+
+def test_of_what_failed_the_failed_checks_are_printed_and_all_of_it_is_reported(
+    tmp_path: Path, run: Any
+) -> None:
+    result = run(returned(False), reports_dir=str(tmp_path))
+    (endpoint,) = result["endpoints"]
+    assert [one["name"] for one in endpoint["checks"]] == ["capital"]
+    assert "verification" not in endpoint
+    assert result["msg"].splitlines()[1].startswith(f"The reports are {tmp_path}/gpu1.failed.html")
+    assert "health" in (tmp_path / "gpu1.failed.html").read_text()
+
+
+def test_a_module_that_ended_before_it_asked_has_no_reports(tmp_path: Path, run: Any) -> None:
+    ended = {"failed": True, "msg": "suite[0]: wrong"}
+    assert run(ended, reports_dir=str(tmp_path)) == ended
+    assert list(tmp_path.iterdir()) == []
