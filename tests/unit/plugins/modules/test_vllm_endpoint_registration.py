@@ -118,6 +118,16 @@ def test_another_content_is_sent_another_verification_is_not(
     assert registry.records[PATH]["served_model_name"] == "org/other"
 
 
+def test_the_figures_of_a_new_benchmark_are_sent(host: Host, registry: RegistryServer) -> None:
+    host.run()
+    host.write(benchmark={"at": "2026-11-24T01:00:00+00:00"})
+    assert host.run()["changed"] is True
+    assert registry.records[PATH]["benchmark"] == {"at": "2026-11-24T01:00:00+00:00"}
+    host.write(benchmark=None)
+    assert host.run()["changed"] is True
+    assert registry.records[PATH]["benchmark"] is None
+
+
 def test_a_registry_that_was_restarted_empty_gets_it_again(
     host: Host, registry: RegistryServer
 ) -> None:
