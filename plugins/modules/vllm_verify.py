@@ -212,6 +212,7 @@ class Verifier:
         self.params = module.params
         self.changed = False
         self.diff: list[dict[str, str]] = []
+        self.evidence: list[str] = []
 
     def suites(self) -> dict[str, list[Check]]:
         """The checks of every endpoint; ends the task when they cannot be read."""
@@ -327,6 +328,8 @@ class Verifier:
             self.write(failed, None, 0o600)
         else:
             self.write(failed, state_text(found), 0o600)
+            if not self.module.check_mode:
+                self.evidence.append(failed)
 
     def publish(self, path: str, text: str) -> None:
         """Keep an endpoint record; this is what counts as a change."""
@@ -397,6 +400,9 @@ def run(module: AnsibleModule) -> None:
                 module.warn(line)
     result = {"changed": verifier.changed, "endpoints": endpoints, "diff": verifier.diff}
     if failures:
+        failures += [
+            f"All questions and answers are in {p} on the host." for p in verifier.evidence
+        ]
         module.fail_json(msg="\n".join(failures), **result)
     module.exit_json(**result)
 
