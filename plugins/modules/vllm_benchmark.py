@@ -62,7 +62,7 @@ options:
       - The loads, each with V(concurrency), V(input_tokens) and V(output_tokens), one number or a
         list of numbers, all combinations of which are meant. V(input_tokens) may be V(longest),
         what the context holds beside the answer. V(prompts) is the number of requests of one run;
-        by default twice the concurrency, at least 4.
+        by default twice the concurrency, at least 4, and as many as a run of 10 seconds needs.
     type: list
     elements: dict
     required: true

@@ -57,7 +57,7 @@ def measure(
         arguments: The arguments of C(vllm bench serve) for a point and a seed.
         points: The loads.
         repeats: Runs of each, beside the warm-up.
-        seed: Every run takes the next one.
+        seed: Every run takes another one, from this one on.
         time_limit: Seconds after which no further run is begun.
         run_timeout: Seconds that one run may take.
         limits: What C(ceiling.make) returned.
@@ -70,6 +70,7 @@ def measure(
     Raises:
         ClientError: A run failed, or requests of it were not answered.
     """
+    points = list(points)
     order = schedule(points, repeats)
     began = time.monotonic()
     durations: dict[tuple[int, int], float] = {}
@@ -83,14 +84,14 @@ def measure(
         point = points[index] if turn else points[index].warm_up()
         tell(point, number + 1, len(order), None if left is None else min(left, time_limit - spent))
         at, clock = time.time(), time.monotonic()
-        try:
-            saved = runner.run(arguments(point, seed + number), run_timeout)
-        except client.ClientError as error:
-            raise client.ClientError(f"{point.label}: {error}") from error
+        saved = _run(runner, point, arguments(point, seed + number), run_timeout)
+        longer = point.long_enough(float(saved["duration"]))
+        if turn == 1 and longer != point:
+            points[index] = point = longer
+            at, clock = time.time(), time.monotonic()
+            # With a seed of its own: the server keeps what it has seen.
+            saved = _run(runner, point, arguments(point, seed + len(order) + index), run_timeout)
         durations[turn, index] = time.monotonic() - clock
-        problem = figures.run_problem(saved, point.prompts)
-        if problem is not None:
-            raise client.ClientError(f"{point.label}: {problem}")
         if turn:
             runs[index].append(
                 {
@@ -102,6 +103,19 @@ def measure(
                 }
             )
     return [_point_result(point, made, limits) for point, made in zip(points, runs)]
+
+
+def _run(
+    runner: client.Client, point: Point, arguments: list[str], run_timeout: float
+) -> Mapping[str, Any]:
+    try:
+        saved = runner.run(arguments, run_timeout)
+    except client.ClientError as error:
+        raise client.ClientError(f"{point.label}: {error}") from error
+    problem = figures.run_problem(saved, point.prompts)
+    if problem is not None:
+        raise client.ClientError(f"{point.label}: {problem}")
+    return saved
 
 
 def _point_result(

@@ -17,6 +17,9 @@ MARGIN = 16
 the server reads its text again."""
 LEAST_PROMPTS = 4
 PROMPTS_PER_STREAM = 2
+LEAST_SECONDS = 10.0
+"""How long a run lasts at least where the sweep does not state its requests: on a fast GPU a small
+model answers all of them in one second, and such runs lie 50 % apart."""
 WARM_UP_TOKENS = 16
 LOAD = ("concurrency", "input_tokens", "output_tokens")
 _KEYS = (*LOAD, "prompts")
@@ -38,12 +41,14 @@ class Point:
         input_tokens: Length of each prompt.
         output_tokens: Length of each answer.
         prompts: Requests of one run.
+        stated: Whether the sweep says how many those are.
     """
 
     concurrency: int
     input_tokens: int
     output_tokens: int
     prompts: int
+    stated: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -58,6 +63,17 @@ class Point:
             prompts=self.concurrency,
             output_tokens=min(self.output_tokens, WARM_UP_TOKENS),
         )
+
+    def long_enough(self, seconds: float) -> Point:
+        """The same load with so many requests that a run lasts :data:`LEAST_SECONDS`.
+
+        Args:
+            seconds: How long a run lasted.
+        """
+        if self.stated or seconds >= LEAST_SECONDS:
+            return self
+        waves = math.ceil(self.prompts / self.concurrency * LEAST_SECONDS / max(seconds, 0.01))
+        return dataclasses.replace(self, prompts=waves * self.concurrency)
 
 
 def _numbers(where: str, value: Any, words: Sequence[str], problems: list[str]) -> list[Any]:
@@ -80,7 +96,8 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
         sweep: A list of mappings with C(concurrency), C(input_tokens) and C(output_tokens), each
             one number or a list of numbers, all combinations of which are meant;
             C(input_tokens) may be C(longest), what the context holds beside the answer. C(prompts)
-            is the number of requests in a run: by default twice the concurrency, at least 4.
+            is the number of requests in a run: by default twice the concurrency, at least 4, and
+            as many as a run of :data:`LEAST_SECONDS` needs.
         max_model_len: The server's context length in tokens; C(None) when it is not known.
 
     Returns:
@@ -133,7 +150,7 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
                 skipped.append({**asked, "reason": reason})
                 continue
             count = prompts or max(LEAST_PROMPTS, PROMPTS_PER_STREAM * streams)
-            point = Point(streams, length, output, max(count, streams))
+            point = Point(streams, length, output, max(count, streams), prompts is not None)
             if point not in points:
                 points.append(point)
     return points, skipped

@@ -95,9 +95,9 @@ class Services:
         raise Ended({"failed": True, "msg": message})
 
 
-def saved(throughput):
+def saved(throughput, prompts):
     return {
-        "duration": 4.0,
+        "duration": 2.0 * prompts,
         "total_input_tokens": 256,
         "total_output_tokens": 128,
         "output_throughput": throughput,
@@ -129,7 +129,8 @@ def host(tmp_path, monkeypatch):
         def run(self, argv, timeout):
             services.seeds.append(argv[argv.index("--seed") + 1])
             prompts = int(argv[argv.index("--num-prompts") + 1])
-            return {**saved(services.throughput), "completed": prompts - services.unanswered}
+            answered = prompts - services.unanswered
+            return {**saved(services.throughput, prompts), "completed": answered}
 
     class Endpoint:
         def __init__(self, *arguments):
@@ -212,8 +213,23 @@ def test_without_a_record_there_is_none_afterwards(host):
 
 def test_every_run_has_prompts_of_its_own(host):
     benchmark(host)
-    assert len(host.seeds) == 3  # a warm-up and two runs
-    assert len(set(host.seeds)) == 3
+    assert len(host.seeds) == 4  # a warm-up, one that was too short, and two runs
+    assert len(set(host.seeds)) == 4
+
+
+def test_a_run_lasts_long_enough_to_mean_something(host):
+    benchmark(host)
+    point = kept(host)["points"][0]
+    assert point["prompts"] == 5
+    assert [run["seconds"] for run in point["runs"]] == [10.0, 10.0]
+
+
+def test_the_number_of_requests_can_be_stated(host):
+    host.params["sweep"] = [{**LOAD, "prompts": 2}]
+    benchmark(host)
+    point = kept(host)["points"][0]
+    assert point["prompts"] == 2
+    assert [run["seconds"] for run in point["runs"]] == [4.0, 4.0]
 
 
 def test_a_slower_server_is_worse_and_fails_when_asked(host):

@@ -114,6 +114,22 @@ def test_a_warm_up_has_the_shape_and_is_short():
     assert Point(1, 512, 4, 4).warm_up() == Point(1, 512, 4, 1)
 
 
+@pytest.mark.parametrize(
+    ("point", "seconds", "prompts"),
+    [
+        (Point(1, 512, 128, 4), 10.0, 4),
+        (Point(1, 512, 128, 4), 25.0, 4),
+        (Point(1, 512, 128, 4), 1.0, 40),
+        (Point(1, 512, 128, 4), 3.0, 14),
+        (Point(8, 512, 128, 16), 0.75, 216),
+        (Point(8, 512, 128, 16, stated=True), 0.75, 16),
+        (Point(4, 512, 128, 4), 0.0, 4000),
+    ],
+)
+def test_a_run_has_requests_for_ten_seconds(point, seconds, prompts):
+    assert point.long_enough(seconds).prompts == prompts
+
+
 def test_nothing_measured_no_estimate():
     assert sweep.seconds_left([Point(1, 20, 10, 1)], [(1, 0)], {}) is None
 
