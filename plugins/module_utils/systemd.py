@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.venvs import bytecode
+
 FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
 """Environment variable that tells which configuration a running server was started with."""
 
@@ -191,7 +193,7 @@ def drop_in(
     cuda = [f"{environment['CUDA_HOME']}/bin"] if "CUDA_HOME" in environment else []
     variables = {
         **environment,
-        "PYTHONPYCACHEPREFIX": f"{venv}/.pycache",
+        "PYTHONPYCACHEPREFIX": bytecode(venv),
         "VIRTUAL_ENV": venv,
         "PATH": ":".join([f"{venv}/bin", *cuda, SYSTEM_PATH]),
     }

@@ -200,6 +200,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     unexpected_versions,
     without_secrets,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.venvs import own_path
 
 LOCK = "requirements.txt"
 """The lock that a venv was built from, in the venv."""
@@ -652,8 +653,7 @@ class Builder:
 
     def own_record(self) -> str:
         """Where the proof of the environment is kept, outside of it."""
-        name = hashlib.sha256(self.params["venv"].encode()).hexdigest()[:12]
-        return os.path.join(self.params["own_dir"], f"{name}.json")
+        return own_path(self.params["venv"], ".json", self.params["own_dir"])
 
     def own_versions(self) -> dict[str, Any] | None:
         """The versions of an environment that is not managed, if it is as when it was proved."""
@@ -689,7 +689,8 @@ class Builder:
         started = time.monotonic()
         record = self.own_record()
         os.makedirs(self.params["own_dir"], mode=0o755, exist_ok=True)
-        versions = self.prove_release(record[: -len(".json")] + ".pycache")
+        pycache = own_path(self.params["venv"], ".pycache", self.params["own_dir"])
+        versions = self.prove_release(pycache)
         # After the first import, which may write.
         content = {
             "venv": self.params["venv"],

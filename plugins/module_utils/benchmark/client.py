@@ -24,6 +24,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep import Point
 from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import SYSTEM_PATH
+from ansible_collections.compute_plane.vllm.plugins.module_utils.venvs import bytecode
 
 START_TIMEOUT = 300.0
 """Seconds that importing vLLM may take; on a cold disk it takes a minute."""
@@ -102,7 +103,7 @@ def unit_argv(name: str, venv: str, user: str, lifetime: float, key_file: str | 
         f"{venv}/bin/python",
         "-I",
         "-X",
-        f"pycache_prefix={venv}/.pycache",
+        f"pycache_prefix={bytecode(venv)}",
         "-c",
         _BOOT,
     ]
