@@ -239,7 +239,7 @@ def long_load() -> None:
     main, since, requests = show("MainPID"), time.time(), int(os.environ.get("REQUESTS", "64"))
     seconds = float(os.environ.get("SECONDS_OF_LOAD", "65"))
     with load(requests, 900, seconds) as answered:
-        time.sleep(5)
+        wait_for("the load", 30, lambda: re.match("busy: [1-9]", show("StatusText")) is not None)
         status = show("StatusText")
     if show("MainPID") != main or "hung" in said(since):
         raise Wrong(said(since)[-3000:])
