@@ -83,7 +83,7 @@ class Tool:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.env = {**os.environ, "TESTHOSTS_STATE": str(state)}
+        self.env = {**os.environ, "TESTHOSTS_STATE": str(state), "TESTHOSTS_ENVIRONMENT": "A=1 B=2"}
         self.env.pop("TESTHOSTS_SUBNET", None)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -253,6 +253,10 @@ def test_address_policy_is_enforced(tool: Tool, pair: dict[str, str], host: str)
     assert tool.python(host, CONNECT, other) == "ECONNREFUSED"
     denied = tool.python(host, CONNECT, other, properties=["IPAddressDeny=any"])
     assert denied in ("nothing came back", "EPERM")
+
+
+def test_services_have_the_variables_of_all_hosts(tool: Tool, host: str) -> None:
+    assert tool.python(host, "import os; print(os.environ['A'], os.environ['B'])") == "1 2"
 
 
 def test_logs_have_console_and_journal(tool: Tool, host: str) -> None:

@@ -24,6 +24,8 @@ environment:
   TESTHOSTS_STATE    hosts, key and locks (default /var/lib/compute_plane.vllm/hosts)
   TESTHOSTS_SUBNET   the hosts' subnet (default: the first free of 10.77.0.0/24, 10.78.0.0/24, …)
   TESTHOSTS_DNS      name servers for the hosts (default: the machine's)
+  TESTHOSTS_ENVIRONMENT
+                     variables of all services on new hosts (systemd's DefaultEnvironment=)
   TESTHOSTS_MIRROR   Debian mirror for new images (default: the machine's, else mmdebstrap's)
 
 exit status: 0 done, 2 something is missing or wrong (one line each); exec and ssh: the command's

@@ -53,6 +53,8 @@ class Settings:
         subnet: The subnet asked for (`10.77.0.0/24`), or None to choose a free one.
         mirror: A Debian mirror to use instead of the machine's own or mmdebstrap's default.
         dns: Name servers for the guests, or empty for the machine's own.
+        environment: Variables of all services on new hosts, as systemd's `DefaultEnvironment=`
+            takes them.
     """
 
     cache: Path
@@ -60,10 +62,11 @@ class Settings:
     subnet: str | None
     mirror: str | None
     dns: tuple[str, ...]
+    environment: str | None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read `XDG_CACHE_HOME` and `TESTHOSTS_{STATE,SUBNET,MIRROR,DNS}`.
+        """Read `XDG_CACHE_HOME` and `TESTHOSTS_{STATE,SUBNET,MIRROR,DNS,ENVIRONMENT}`.
 
         Args:
             environ: The environment to read; the process's own by default.
@@ -80,6 +83,7 @@ class Settings:
             subnet=env.get("TESTHOSTS_SUBNET") or None,
             mirror=env.get("TESTHOSTS_MIRROR") or None,
             dns=tuple((env.get("TESTHOSTS_DNS") or "").replace(",", " ").split()),
+            environment=env.get("TESTHOSTS_ENVIRONMENT") or None,
         )
 
     @property

@@ -247,6 +247,7 @@ class Host:
         if images.added_certificates(image):
             uv.system_certs = True
         public = _key(self.settings)
+        environment = self.settings.environment
         files = {
             "hostname": f"{self.name}\n",
             "hosts": f"127.0.0.1 localhost\n::1 localhost\n{address} {self.name}\n",
@@ -256,6 +257,9 @@ class Host:
             "pip.conf": carryover.pip_conf(pip),
             "uv/uv.toml": carryover.uv_toml(uv),
             "apt/apt.conf.d/90testhost": carryover.read_apt(),
+            "systemd/system.conf.d/testhost.conf": f"[Manager]\nDefaultEnvironment={environment}\n"
+            if environment
+            else "",
         }
         for name, text in files.items():
             if text:

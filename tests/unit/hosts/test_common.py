@@ -26,12 +26,14 @@ def test_settings_from_environment() -> None:
             "TESTHOSTS_STATE": "/big/hosts",
             "TESTHOSTS_SUBNET": "10.9.0.0/24",
             "TESTHOSTS_DNS": "192.0.2.1, 192.0.2.2",
+            "TESTHOSTS_ENVIRONMENT": "A=1 B=2",
         }
     )
     assert settings.images == Path("/big/compute_plane.vllm/images")
     assert settings.key == Path("/big/hosts/.ssh/id_ed25519")
     assert settings.subnet == "10.9.0.0/24"
     assert settings.dns == ("192.0.2.1", "192.0.2.2")
+    assert settings.environment == "A=1 B=2"
 
 
 def test_each_state_directory_has_an_ident_that_fits_an_interface() -> None:
