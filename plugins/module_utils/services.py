@@ -63,13 +63,19 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (
     told,
     trials_text,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import (
+    short_question,
+    verify,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     ARGUMENTS as VERIFY_ARGUMENTS,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     LocalMachine,
     api_key_of,
+    endpoint_result,
     failed_path,
+    is_due,
     read_state,
     report_of,
     state_path,
@@ -140,6 +146,7 @@ class Services:
         self.params = module.params
         self.progress = Progress(module.params["progress"])
         self.results: dict[str, dict[str, Any]] = {}
+        self.verified: list[dict[str, Any]] = []
 
     # -- paths ----------------------------------------------------------------------------------
 
@@ -531,7 +538,12 @@ class Services:
         """See that a server which need not be started answers; prove it where that is still due."""
         began = time.monotonic()
         try:
-            self.endpoint(wanted, ONE_TOKEN_TIMEOUT).complete_one_token(wanted.served_model_name)
+            verified = self.verify_briefly(wanted) if is_proved else None
+            if verified is not None:
+                self.verified.append(verified)
+            else:
+                endpoint = self.endpoint(wanted, ONE_TOKEN_TIMEOUT)
+                endpoint.complete_one_token(wanted.served_model_name)
             seconds = round(time.monotonic() - began, 1)
         except EndpointError:  # it is starting, or something is wrong
             try:
@@ -548,6 +560,38 @@ class Services:
         except StartFailed as failure:
             self.go_back(wanted, former, str(failure))
         self.accept(wanted, former)
+
+    def verify_briefly(self, wanted: Deployment) -> dict[str, Any] | None:
+        """Verify a server on which the suite has passed before, as M(vllm_verify) does.
+
+        Returns:
+            What that module returns of it; C(None) where it has work: the suite is due, the answer
+            is wrong, or the endpoint record has to be written.
+        """
+        etc_dir, state_dir = self.params["etc_dir"], self.params["state_dir"]
+        suite = self.suite(wanted.name)
+        last = read_state(read(state_path(state_dir, wanted.name)))
+        if last is None or is_due(last, wanted.fingerprint, suite):
+            return None
+        checks = verify(
+            self.endpoint(wanted, self.params["answer_timeout"]),
+            wanted.served_model_name,
+            wanted.release,
+            wanted.max_model_len,
+            short_question(suite),
+        )
+        has_key = api_key_of(etc_dir, wanted.name) is not None
+        record = {**make_record(wanted, last, has_key, state_dir), "state": "verified"}
+        if not all(check["passed"] for check in checks):
+            return None
+        if not File(record_path(etc_dir, wanted.name), endpoint_text(record)).is_right():
+            return None
+        shown = {
+            "name": wanted.name,
+            "url": wanted.url,
+            "served_model_name": wanted.served_model_name,
+        }
+        return endpoint_result(shown, last, record, checks, full=False, passed=True)
 
     def accept(self, wanted: Deployment, former: Record | None) -> None:
         """Keep what was proved, and start it at boot from now on."""

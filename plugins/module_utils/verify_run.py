@@ -260,3 +260,28 @@ def is_due(last: Verification | None, fingerprint: str, suite: Sequence[Check]) 
 def report_of(verification: Verification) -> Mapping[str, Any]:
     """A verification as Ansible data."""
     return {**dataclasses.asdict(verification), "passed": verification.passed}
+
+
+def endpoint_result(
+    wanted: Mapping[str, Any],
+    last: Verification | None,
+    record: Mapping[str, Any] | None,
+    checks: Sequence[Mapping[str, Any]],
+    **outcome: bool,
+) -> dict[str, Any]:
+    """What a task returns of an endpoint.
+
+    Args:
+        wanted: Its C(name), C(url) and C(served_model_name).
+        last: The last time that its suite ran.
+        record: Its endpoint record; C(None) for one that this collection did not deploy.
+        checks: What was asked now.
+        outcome: C(full), whether that was the suite, and C(passed).
+    """
+    return {
+        **{key: wanted[key] for key in ("name", "url", "served_model_name")},
+        **outcome,
+        "checks": checks,
+        "verification": report_of(last) if last is not None else None,
+        "record": record,
+    }

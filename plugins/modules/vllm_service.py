@@ -152,6 +152,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+verified:
+  description:
+    - Where no server was started, those that have passed their suite before and have now answered
+      as they should, as M(compute_plane.vllm.vllm_verify) returns them.
+  type: list
+  elements: dict
+  returned: always
 removed_releases:
   description: Virtual environments that were removed.
   type: list
@@ -176,7 +183,7 @@ instances:
       description: Why it was (in check mode, would be) started; null when it was not.
       type: str
     ready_seconds:
-      description: Seconds from the start, or from this module's question, to the first token.
+      description: Seconds from the start to the first token, or until a server that ran answered.
       type: float
     attention_backends:
       description: The attention backends that were tried, with what became of each.
@@ -281,6 +288,7 @@ def bring_about(services: Services) -> None:
     module.exit_json(
         changed=changed,
         instances=list(services.results.values()),
+        verified=[] if any(reasons.values()) else services.verified,
         removed_releases=pruned,
         diff=[file.diff() for file in wrong],
     )

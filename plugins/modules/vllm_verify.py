@@ -85,6 +85,14 @@ options:
     description: Whether the certificate of a server with C(https) must be right.
     type: bool
     default: true
+  verified:
+    description:
+      - What M(compute_plane.vllm.vllm_service) has verified in this run. Where that is all of
+        O(endpoints), it is the result, and nothing is asked again; but not when O(mode) is
+        V(full), or reports are wanted.
+    type: list
+    elements: dict
+    default: []
   etc_dir:
     description: Where the endpoint records are.
     type: path
@@ -179,10 +187,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run impo
     LocalMachine,
     Verification,
     api_key_of,
+    endpoint_result,
     failed_path,
     is_due,
     read_state,
-    report_of,
     state_path,
     state_text,
     subject_of,
@@ -240,14 +248,13 @@ class Verifier:
             last = read_state(read(state_path(self.params["state_dir"], name)))
             key = key or api_key_of(self.params["etc_dir"], name)
         fingerprint = proved.current.fingerprint if proved else ""
-        result = {key: wanted[key] for key in ("name", "url", "served_model_name")}
         if self.params["mode"] == "full" or is_due(last, fingerprint, suite):
-            found = self.run_suite(wanted, suite, proved, key)
-            result.update(full=True, checks=found.checks, passed=found.passed)
+            full, last = True, self.run_suite(wanted, suite, proved, key)
+            checks, passed = last.checks, last.passed
             if proved is not None:
-                self.keep(name, found)
-            last = found
+                self.keep(name, last)
         else:
+            full = False
             checks = verify(
                 Endpoint(wanted["url"], api_key=key, timeout=self.params["timeout"]),
                 wanted["served_model_name"],
@@ -256,16 +263,12 @@ class Verifier:
                 short_question(suite),
             )
             passed = all(check["passed"] for check in checks)
-            result.update(full=False, checks=checks, passed=passed)
-        result["verification"] = report_of(last) if last is not None else None
-        result["record"] = None
+        record = None
         if proved is not None and last is not None:
             record = make_record(proved.current, last, key is not None, self.params["state_dir"])
-            record["state"] = "verified" if result["passed"] else "failed"
-            result["record"] = record
-            path = record_path(self.params["etc_dir"], name)
-            self.publish(path, record_text(record))
-        return result
+            record["state"] = "verified" if passed else "failed"
+            self.publish(record_path(self.params["etc_dir"], name), record_text(record))
+        return endpoint_result(wanted, last, record, checks, full=full, passed=passed)
 
     def run_suite(
         self, wanted: dict[str, Any], suite: list[Check], proved: Record | None, key: str | None
@@ -431,6 +434,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 60},
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
+            "verified": {"type": "list", "elements": "dict", "default": []},
             "etc_dir": {"type": "path", "default": "/etc/vllm"},
             "state_dir": {"type": "path", "default": "/var/lib/vllm"},
             **ARGUMENTS,

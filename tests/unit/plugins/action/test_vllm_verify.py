@@ -54,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def one(given: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         monkeypatch.setattr(ActionBase, "run", lambda *_, **__: {})
         plugin = ActionModule.__new__(ActionModule)
-        plugin._task = SimpleNamespace(args=arguments)
+        plugin._task = SimpleNamespace(args={"endpoints": [{"name": "m"}], **arguments})
         plugin._execute_module = lambda **_: copy.deepcopy(given)
         return plugin.run(task_vars={"inventory_hostname": "gpu1"})
 
@@ -81,3 +81,18 @@ def test_a_module_that_ended_before_it_asked_has_no_reports(tmp_path: Path, run:
     ended = {"failed": True, "msg": "suite[0]: wrong"}
     assert run(ended, reports_dir=str(tmp_path)) == ended
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_task_has_just_verified_is_not_asked_again(tmp_path: Path, run: Any) -> None:
+    verified = [{"name": "other"}, {"name": "m", "passed": True}]
+    asked = {"changed": False, "endpoints": [], "msg": "the module ran"}
+    found = {"changed": False, "endpoints": [verified[1]], "diff": []}
+    assert run(asked, verified=verified, mode="auto") == found
+    for arguments in (
+        {"verified": verified, "mode": "full"},
+        {"verified": verified, "reports_dir": str(tmp_path)},
+        {"verified": verified[:1]},
+        {"verified": []},
+        {},
+    ):
+        assert run(asked, **arguments) == asked, arguments

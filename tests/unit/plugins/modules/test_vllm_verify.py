@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -20,8 +21,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment impo
     Host,
     Record,
     deployment,
+    read_record,
     record_text,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.services import Services
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_verify
 
 if TYPE_CHECKING:
@@ -285,3 +288,51 @@ def test_tools_that_are_not_there_are_told(verify: Run) -> None:
 def test_the_suite_costs_less_than_two_seconds_beside_the_endpoints_own_time(verify: Run) -> None:
     verification = verify(mode="full")["endpoints"][0]["verification"]
     assert verification["seconds"] - verification["model_seconds"] < 2
+
+
+def brief(verify: Run, **arguments: Any) -> dict[str, Any] | None:
+    """What the module that runs the services finds of a server that it did not have to start."""
+    module = SimpleNamespace(
+        params={
+            "suite": SUITE,
+            "questions": [QUESTION],
+            "ability": "warning",
+            "answer_timeout": 5,
+            "api_keys": None,
+            "etc_dir": str(verify.etc),
+            "state_dir": str(verify.state),
+            "progress": None,
+            **arguments,
+        }
+    )
+    proved = read_record((verify.state / "proved" / "m.json").read_text())
+    assert proved is not None
+    return Services(module).verify_briefly(proved.current)  # type: ignore[arg-type]
+
+
+def without_seconds(endpoint: dict[str, Any] | None) -> dict[str, Any]:
+    assert endpoint is not None
+    checks = [{**check, "seconds": 0} for check in endpoint["checks"]]
+    return {**endpoint, "checks": checks}
+
+
+def test_a_server_that_was_not_started_is_verified_once_with_the_same_result(verify: Run) -> None:
+    assert brief(verify) is None  # the suite has not run yet
+    verify()
+    (short,) = verify()["endpoints"]
+    verify.server.requests.clear()
+    found = without_seconds(brief(verify))
+    assert json.loads(json.dumps(found)) == without_seconds(short)
+    assert verify.asked() == ["/health", "/version", "/v1/models", "question"]
+
+
+def test_what_is_not_as_before_is_left_to_the_verification(verify: Run) -> None:
+    verify()
+    assert brief(verify, suite=["health"]) is None
+    verify.server.script["question"] = chat("It is Berlin.")
+    assert brief(verify) is None
+    verify.server.script["question"] = chat("It is Paris.")
+    assert brief(verify) is not None
+    record = verify.etc / "m.endpoint.json"
+    record.write_text(record.read_text().replace('"verified"', '"failed"'))
+    assert brief(verify) is None
