@@ -171,7 +171,7 @@ def processes(ident: str, host: str) -> set[int]:
     return pids
 
 
-def kill(ident: str, host: str, timeout: float = 5.0) -> None:
+def kill(ident: str, host: str, timeout: float = 30.0) -> None:
     """Kill everything in a host's groups and wait for it to be gone.
 
     Args:
