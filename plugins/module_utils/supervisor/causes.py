@@ -231,12 +231,31 @@ CAUSES: tuple[Cause, ...] = (
         "Fetch the model again: run site.yml, whose check of the files' sizes and digests tells "
         "which one.",
     ),
-    # vllm/config/model.py; vllm/model_executor/models/registry.py; transformers.
+    # torch's dlopen; vllm issues 36099, 31018, 52300; libnuma for vLLM's CPU build.
+    _cause(
+        "missing_library",
+        r"(?:ImportError|OSError): [^\s:]+\.so[.\d]*: cannot open shared object file"
+        r"|error while loading shared libraries: ",
+        "a shared library is missing",
+        "Install the package that has it (the line names it; libnuma.so.1 is Debian's libnuma1), "
+        "or run site.yml, which installs what the release needs.",
+    ),
+    # Told before the model's class that could not be looked at for it: with a library of 0.26.0
+    # removed, registry.py's "Error in inspecting model architecture" was seen above it.
+    _cause(
+        "import_failed",
+        r"^ModuleNotFoundError: |^ImportError: ",
+        "something of the release's virtual environment cannot be imported",
+        "Run site.yml with -e vllm_runtime_verify=full, which compares every file of the "
+        "environment and installs again what is damaged; one of your own (vllm_runtime_venv), or "
+        "a package that only the model needs, is yours to mend. For flashinfer: "
+        "VLLM_USE_FLASHINFER_SAMPLER=0.",
+    ),
+    # vllm/config/model.py; transformers.
     _cause(
         "model_not_supported",
         r"are not supported for now"
         r"|Transformers does not recognize this architecture"
-        r"|Error in inspecting model architecture"
         r"|contains custom code which must be executed",
         "this release of vLLM does not support the model",
         "Use a newer vllm_release, or, where the model brings its own code that you trust, "
@@ -248,22 +267,6 @@ CAUSES: tuple[Cause, ...] = (
         r"User-specified max_model_len \(\d+\) is greater than the derived max_model_len",
         "max_model_len is more than the model can do",
         "Lower max_model_len in the inventory, or leave it out.",
-    ),
-    # vllm/config; torch's dlopen. vllm issues 36099, 31018, 52300; libnuma for vLLM's CPU build.
-    _cause(
-        "missing_library",
-        r"(?:ImportError|OSError): [^\s:]+\.so[.\d]*: cannot open shared object file"
-        r"|error while loading shared libraries: ",
-        "a shared library is missing",
-        "Install the package that has it (the line names it; libnuma.so.1 is Debian's libnuma1), "
-        "or run site.yml, which installs what the release needs.",
-    ),
-    _cause(
-        "missing_module",
-        r"ModuleNotFoundError: No module named ",
-        "a Python module is missing from the release's virtual environment",
-        "Run site.yml, which proves the environment and installs it again when it is damaged. For "
-        "flashinfer: VLLM_USE_FLASHINFER_SAMPLER=0.",
     ),
     # vllm/v1/engine/core.py and others refuse what does not go together in these classes.
     _cause(
@@ -290,6 +293,13 @@ CAUSES: tuple[Cause, ...] = (
         "a compiler failed",
         "The compiler's own message is in the log above the line; often a header or a library is "
         "missing, or /tmp does not allow execution.",
+    ),
+    # vllm/model_executor/models/registry.py imports the class in a process of its own.
+    _cause(
+        "model_inspection_failed",
+        r"Error in inspecting model architecture|failed to be inspected",
+        "vLLM's own code for the model does not load",
+        "The traceback in the log says why, below 'Error in inspecting model architecture'.",
     ),
     # pydantic's report of vLLM's own checks (vllm/config).
     _cause(
