@@ -59,8 +59,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import 
     variable,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (
+    NOT_THE_BACKENDS,
+    no_backend,
     read_trials,
-    told,
     trials_text,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import (
@@ -131,7 +132,16 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 class StartFailed(Exception):
-    """A server did not become ready, or not true; the message says what was seen."""
+    """A server did not become ready, or not true.
+
+    Args:
+        message: What was seen.
+        cause: The cause that the supervisor found, as in C(causes.py); C(None) without one.
+    """
+
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class Services:
@@ -415,9 +425,8 @@ class Services:
             elapsed = time.monotonic() - began
             if has_crashed(before, state):
                 time.sleep(LAST_WORDS)
-                raise StartFailed(
-                    self.verdict(wanted, since)
-                    or f"{unit} ended by itself after {elapsed:.0f} s (systemd's result: "
+                raise self.verdict(wanted, since) or StartFailed(
+                    f"{unit} ended by itself after {elapsed:.0f} s (systemd's result: "
                     f"{state.get('Result')}). The end of its log:\n{self.log_tail(unit, since)}"
                 )
             if elapsed > longest:
@@ -431,8 +440,8 @@ class Services:
             self.progress.update(f"starting {wanted.name}", elapsed=elapsed, detail=detail[:100])
             time.sleep(POLL)
 
-    def verdict(self, wanted: Deployment, since: float) -> str | None:
-        """What the supervisor has found about a server that failed.
+    def verdict(self, wanted: Deployment, since: float) -> StartFailed | None:
+        """What the supervisor has found about a server that failed; C(None) where it said nothing.
 
         Args:
             wanted: The deployment that was started.
@@ -447,10 +456,11 @@ class Services:
             lines += [f"  {line}" for line in verdict["evidence"]]
             if verdict["remedy"]:
                 lines.append(f"  remedy: {verdict['remedy']}")
+            cause = verdict["cause"]
         except (ValueError, KeyError, TypeError):
             return None
         tail = self.log_tail(wanted.unit_name, since)
-        return "\n".join([*lines, f"The end of its log:\n{tail}"])
+        return StartFailed("\n".join([*lines, f"The end of its log:\n{tail}"]), cause)
 
     def log_tail(self, unit: str, since: float) -> str:
         """The last lines of a unit's journal, the server's and systemd's."""
@@ -627,6 +637,8 @@ class Services:
             except StartFailed as problem:
                 failure = str(problem)
                 tried.append({"backend": backend, "outcome": failure.splitlines()[0]})
+                if problem.cause in NOT_THE_BACKENDS:
+                    break
                 continue
             self.results[wanted.name]["ready_seconds"] = seconds
             if backend:
@@ -635,7 +647,7 @@ class Services:
             self.accept(one, former)
             return backend
         if backends:
-            failure = f"no attention backend works:\n{told(tried)}\n{failure}"
+            failure = f"{no_backend(tried, len(backends))}\n{failure}"
         return self.go_back(wanted, former, failure)
 
     def trials_path(self) -> str:

@@ -15,6 +15,22 @@ from typing import Any
 
 SCHEMA = 1
 
+NOT_THE_BACKENDS = frozenset(
+    {
+        "bad_model_path",
+        "damaged_weights",
+        "disk_full",
+        "driver_mismatch",
+        "driver_too_old",
+        "max_model_len_too_large",
+        "model_not_supported",
+        "no_gpu",
+        "port_in_use",
+        "unknown_flag",
+    }
+)
+"""Causes of a failed start (C(supervisor/causes.py)) that are there with every backend."""
+
 
 def key_of(instance: Mapping[str, Any], release: str) -> str:
     """What a trial's outcome holds for: another release, card or model is tried anew."""
@@ -62,6 +78,14 @@ def trials_text(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
     return json.dumps({"schema": SCHEMA, "trials": outcomes}, indent=2, sort_keys=True) + "\n"
 
 
-def told(tried: Sequence[Mapping[str, Any]]) -> str:
-    """What was tried, in words: one line a backend."""
-    return "\n".join(f"{one['backend']}: {one['outcome']}" for one in tried)
+def no_backend(tried: Sequence[Mapping[str, Any]], count: int) -> str:
+    """That none works, and what became of each that was tried.
+
+    Args:
+        tried: The outcomes, in order.
+        count: How many there were to try.
+    """
+    first = "no attention backend works:"
+    if len(tried) < count:
+        first = "the start failed for a reason that no other attention backend changes:"
+    return "\n".join([first, *(f"{one['backend']}: {one['outcome']}" for one in tried)])

@@ -96,3 +96,42 @@ def test_the_evidence_of_a_failed_proof_is_kept_until_one_passes(
     server.script["question"] = chat("It is Paris.")
     services.prove(wanted(server))
     assert not failed.exists()
+
+
+@pytest.mark.parametrize(
+    ("causes", "tried"),
+    [
+        # The next backend may do without what the first one lacks.
+        (["import_failed", "no_nvcc"], ["A", "B"]),
+        ([None, "engine_failed"], ["A", "B"]),
+        (["port_in_use"], ["A"]),
+        (["gpu_out_of_memory", "bad_model_path"], ["A", "B"]),
+    ],
+)
+def test_a_trial_goes_on_as_long_as_another_backend_can_help(
+    tmp_path: Path,
+    server: ScriptedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    causes: list[str | None],
+    tried: list[str],
+) -> None:
+    services = Services(Module(tmp_path))  # type: ignore[arg-type]
+    failures = iter(causes)
+    said: list[str] = []
+
+    def fails(_: Deployment) -> float:
+        raise StartFailed("it crashed\nlong story", next(failures))
+
+    def goes_back(_: Deployment, __: object, failure: str) -> str:
+        said.extend(failure.splitlines())
+        return ""
+
+    monkeypatch.setattr(services, "unit_file", lambda unit: None)
+    monkeypatch.setattr(services, "files", lambda deployment: [])
+    monkeypatch.setattr(services, "write", lambda files: None)
+    monkeypatch.setattr(services, "restart", fails)
+    monkeypatch.setattr(services, "go_back", goes_back)
+    one = wanted(server)
+    services.change(one, dict.fromkeys("AB", one))
+    assert [line.partition(":")[0] for line in said[1:-2]] == tried
+    assert said[-2:] == ["it crashed", "long story"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import trials
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.causes import CAUSES
 
 INSTANCE: dict[str, Any] = {
     "name": "a",
@@ -70,5 +71,15 @@ def test_what_is_not_readable_is_nothing(text: str | None) -> None:
 
 
 def test_the_reasons_are_told() -> None:
-    tried = [{"backend": "A", "outcome": "hung"}, {"backend": "B", "outcome": "answered"}]
-    assert trials.told(tried) == "A: hung\nB: answered"
+    tried = [{"backend": "A", "outcome": "hung"}, {"backend": "B", "outcome": "crashed"}]
+    first, *rest = trials.no_backend(tried, 2).splitlines()
+    assert first == "no attention backend works:"
+    assert rest == ["A: hung", "B: crashed"]
+    assert trials.no_backend(tried[:1], 2).splitlines() == [
+        "the start failed for a reason that no other attention backend changes:",
+        "A: hung",
+    ]
+
+
+def test_the_causes_that_end_a_trial_are_causes() -> None:
+    assert {cause.name for cause in CAUSES} >= trials.NOT_THE_BACKENDS
