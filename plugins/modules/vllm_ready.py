@@ -15,17 +15,17 @@ description:
     what it is doing, such as C(it loads the weights, 43 %).
   - Fails as soon as an instance has crashed or hangs, and at the latest after O(timeout), with the
     instance's state, the evidence, a remedy and the end of its log. All that are not ready
-    are named. Starts and changes nothing itself.
+    are named. Starts nothing itself, and changes nothing but, with O(publish), endpoint records.
 author: compute_plane.vllm contributors (@compute-plane)
 extends_documentation_fragment:
   - compute_plane.vllm.services.directories
 attributes:
   check_mode:
     support: full
-    description: Looks once, does not wait, and does not fail.
+    description: Looks once, does not wait, does not fail, and writes nothing.
   diff_mode:
     support: none
-    description: It changes nothing.
+    description: Of an endpoint record only the state changes.
 options:
   instances:
     description: Names of the instances; all that the host has, when empty.
@@ -44,6 +44,12 @@ options:
     description: How many lines of the log a failure shows.
     type: int
     default: 40
+  publish:
+    description:
+      - Say in the endpoint record of each instance C(starting), and C(failed) when it is not ready.
+        That it is C(verified) again M(compute_plane.vllm.vllm_verify) says.
+    type: bool
+    default: false
   progress:
     description: The file in which progress is kept; set by the action plugin.
     type: path
@@ -60,6 +66,12 @@ EXAMPLES = r"""
   compute_plane.vllm.vllm_ready:
     instances: [smollm2]
     timeout: 300
+    publish: true
+
+- name: And truly
+  compute_plane.vllm.vllm_verify:
+    endpoints:
+      - {name: smollm2, url: "http://127.0.0.1:8000", served_model_name: smollm2}
 """
 
 RETURN = r"""
@@ -93,7 +105,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import DIRECTORIES
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+    record_path,
+    with_state,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import (
+    DIRECTORIES,
+    File,
+    read,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.instances import (
     Instance,
     Places,
@@ -188,6 +208,19 @@ def wait(module: AnsibleModule, every: list[Waiting], progress: Progress) -> Non
         time.sleep(PAUSE)
 
 
+def publish(etc_dir: str, names: list[str], state: str) -> bool:
+    """Say in the endpoint records how instances are; returns whether one was different."""
+    changed = False
+    for name in names:
+        path = record_path(etc_dir, name)
+        text = with_state(read(path), state)
+        file = File(path, text)
+        if text is not None and not file.is_right():
+            file.write()
+            changed = True
+    return changed
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -196,6 +229,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 600},
             "stall": {"type": "int", "default": 120},
             "lines": {"type": "int", "default": 40},
+            "publish": {"type": "bool", "default": False},
             **DIRECTORIES,
             "progress": {"type": "path"},
         },
@@ -210,10 +244,15 @@ def main() -> None:
         Waiting(Instance(name, module.run_command, places, patience), limits, params["timeout"])
         for name in names
     ]
+    publishes = params["publish"] and not module.check_mode
+    changed = publishes and publish(params["etc_dir"], names, "starting")
     progress = Progress(params["progress"])
     wait(module, every, progress)
     progress.close()
     failed = [one for one in every if one.why is not None]
+    if publishes:
+        names_of_failed = [one.instance.name for one in failed]
+        changed = publish(params["etc_dir"], names_of_failed, "failed") or changed
     if failed and not module.check_mode:
         time.sleep(LAST_WORDS)
     results: list[dict[str, Any]] = []
@@ -227,8 +266,8 @@ def main() -> None:
         message = "\n".join(
             failure(one.instance, one.verdict, one.why or "", params["lines"]) for one in failed
         )
-        module.fail_json(msg=message, instances=results)
-    module.exit_json(changed=False, instances=results)
+        module.fail_json(msg=message, changed=changed, instances=results)
+    module.exit_json(changed=changed, instances=results)
 
 
 if __name__ == "__main__":

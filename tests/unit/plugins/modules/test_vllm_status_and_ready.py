@@ -241,6 +241,33 @@ def test_the_failure_says_why_and_what_to_do(site):
         assert part in result["msg"]
 
 
+def test_the_endpoint_record_says_whether_it_is_ready(site, server):
+    site.configure("chat", server.server_address[1])
+    site.units["vllm@chat.service"] = ACTIVE
+    record = site.path / "etc/chat.endpoint.json"
+
+    def says(**arguments):
+        result = site.call(vllm_ready, timeout=20, instances=["chat"], **arguments)
+        return result["changed"], json.loads(record.read_text())
+
+    verified = {"schema": 1, "instance": "chat", "state": "verified"}
+    record.write_text(json.dumps(verified))
+    assert says() == (False, verified)
+    assert says(publish=True, _ansible_check_mode=True) == (False, verified)
+    # A token proves no truth: vllm_verify says that it is verified again.
+    assert says(publish=True) == (True, {**verified, "state": "starting"})
+    site.units["vllm@chat.service"] = FAILED
+    assert says(publish=True) == (True, {**verified, "state": "failed"})
+    assert says() == (False, {**verified, "state": "failed"})
+
+
+def test_without_an_endpoint_record_none_is_made(site, server):
+    site.configure("chat", server.server_address[1])
+    site.units["vllm@chat.service"] = ACTIVE
+    assert site.call(vllm_ready, timeout=20, publish=True)["changed"] is False
+    assert not (site.path / "etc/chat.endpoint.json").exists()
+
+
 def test_a_restart_between_two_looks_is_a_failure_of_the_run_before(site, monkeypatch):
     site.configure("chat", 1)
     unit = site.units["vllm@chat.service"] = {
