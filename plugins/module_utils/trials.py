@@ -23,6 +23,7 @@ NOT_THE_BACKENDS = frozenset(
         "driver_mismatch",
         "driver_too_old",
         "max_model_len_too_large",
+        "model_inspection_failed",
         "model_not_supported",
         "no_gpu",
         "port_in_use",
