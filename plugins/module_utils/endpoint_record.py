@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
     Verification,
     settings_of,
@@ -141,6 +141,19 @@ def with_state(text: str | None, state: str) -> str | None:
     """The file of a record whose state alone has changed; C(None) where there is no record."""
     record = _read_record(text)
     return None if record is None else record_text({**record, "state": state})
+
+
+def publish_state(etc_dir: str, name: str, state: str) -> bool:
+    """Say in an instance's record, where it has one, how it is; returns whether that was new."""
+    path = record_path(etc_dir, name)
+    text = with_state(read(path), state)
+    if text is None:
+        return False
+    file = File(path, text)
+    if file.is_right():
+        return False
+    file.write()
+    return True
 
 
 def with_benchmark(text: str | None, result: str) -> dict[str, Any] | None:

@@ -29,8 +29,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment impo
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
     make_record,
+    publish_state,
     record_path,
-    with_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
     record_text as endpoint_text,
@@ -539,10 +539,7 @@ class Services:
 
     def publish(self, name: str, state: str) -> None:
         """Say in an instance's endpoint record, where it has one, how it is."""
-        path = record_path(self.params["etc_dir"], name)
-        text = with_state(read(path), state)
-        if text is not None:
-            File(path, text).write()
+        publish_state(self.params["etc_dir"], name, state)
 
     def confirm(self, wanted: Deployment, is_proved: bool) -> None:
         """See that a server which need not be started answers; prove it where that is still due."""

@@ -106,14 +106,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
-    record_path,
-    with_state,
+    publish_state,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import (
-    DIRECTORIES,
-    File,
-    read,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.files import DIRECTORIES
 from ansible_collections.compute_plane.vllm.plugins.module_utils.instances import (
     Instance,
     Places,
@@ -208,17 +203,10 @@ def wait(module: AnsibleModule, every: list[Waiting], progress: Progress) -> Non
         time.sleep(PAUSE)
 
 
-def publish(etc_dir: str, names: list[str], state: str) -> bool:
+def publish(etc_dir: str, every: list[Waiting], state: str) -> bool:
     """Say in the endpoint records how instances are; returns whether one was different."""
-    changed = False
-    for name in names:
-        path = record_path(etc_dir, name)
-        text = with_state(read(path), state)
-        file = File(path, text)
-        if text is not None and not file.is_right():
-            file.write()
-            changed = True
-    return changed
+    differed = [publish_state(etc_dir, one.instance.name, state) for one in every]
+    return any(differed)
 
 
 def main() -> None:
@@ -245,14 +233,13 @@ def main() -> None:
         for name in names
     ]
     publishes = params["publish"] and not module.check_mode
-    changed = publishes and publish(params["etc_dir"], names, "starting")
+    changed = publishes and publish(params["etc_dir"], every, "starting")
     progress = Progress(params["progress"])
     wait(module, every, progress)
     progress.close()
     failed = [one for one in every if one.why is not None]
     if publishes:
-        names_of_failed = [one.instance.name for one in failed]
-        changed = publish(params["etc_dir"], names_of_failed, "failed") or changed
+        changed = publish(params["etc_dir"], failed, "failed") or changed
     if failed and not module.check_mode:
         time.sleep(LAST_WORDS)
     results: list[dict[str, Any]] = []
