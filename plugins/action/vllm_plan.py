@@ -11,19 +11,19 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan import facts as fact
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.models import model_path
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.planner import make_plan
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import (
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import model_path
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     problem_line,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import (
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import (
     ReleaseData,
     os_packages,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.report import render
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import (
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report import render
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
     Wanted,
     read_wanted,
 )

@@ -10,10 +10,10 @@ from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import ARGUMENTS, plain
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import tuning
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.attention import AUTO
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.planner import make_plan
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import problem_line
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import ReleaseData
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.attention import AUTO
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import problem_line
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import ProgressAction
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
     default_releases_dir,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options in plugins/module_utils/services.py."""
+    """Options in plugins/module_utils/service/services.py."""
 
     DOCUMENTATION = r"""
 options:
@@ -53,7 +53,7 @@ options:
     type: path
 """
 
-    # DIRECTORIES in plugins/module_utils/files.py.
+    # DIRECTORIES in plugins/module_utils/common/files.py.
     DIRECTORIES = r"""
 options:
   etc_dir:

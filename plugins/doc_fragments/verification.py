@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options in plugins/module_utils/verify_run.py."""
+    """Options in plugins/module_utils/verify/run.py."""
 
     DOCUMENTATION = r"""
 options:

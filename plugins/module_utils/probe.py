@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import Gpus
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host import (
     models_dir,
     mounts,
     packages,
     ports,
     system,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployed import Deployed
-from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import Gpus
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
-from ansible_collections.compute_plane.vllm.plugins.module_utils.pythons import Pythons
-from ansible_collections.compute_plane.vllm.plugins.module_utils.toolchain import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.deployed import Deployed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.pythons import Pythons
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain import (
     SERVICE_PATH,
     Toolchain,
 )

@@ -278,8 +278,8 @@ source:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import gpu
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import gpus as gpu
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
 
 
 def run(module: AnsibleModule, host: Host) -> None:

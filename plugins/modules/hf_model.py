@@ -263,7 +263,8 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
     COMMIT,
     Blob,
     CacheError,
@@ -275,18 +276,18 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import
     revision_problem,
     space,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_copy import Peer
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_errors import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.copy import Peer
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import (
     explain,
     human_bytes,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_fetch import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch import (
     Hub,
     HubError,
     hash_files,
     worker_environment,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import (
     SAFETENSORS_INDEX,
     RepoFile,
     Selection,
@@ -294,7 +295,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select impor
     needs_index,
     select,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 
 UNREACHABLE = frozenset({"network", "stalled", "server", "rate"})
 """Failures after which a whole copy is served on, although another commit was to be asked for."""

@@ -65,8 +65,8 @@ bytes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import CacheError
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_prune import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import CacheError
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.prune import (
     own_repositories,
     referred_to,
     surplus,

@@ -132,9 +132,9 @@ python:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
-from ansible_collections.compute_plane.vllm.plugins.module_utils.pythons import Pythons
-from ansible_collections.compute_plane.vllm.plugins.module_utils.toolchain import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.pythons import Pythons
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain import (
     SERVICE_PATH,
     Toolchain,
 )

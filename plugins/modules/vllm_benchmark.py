@@ -179,29 +179,29 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     subject,
     sweep,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
-    record_path,
-    record_text,
-    with_benchmark,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     DIRECTORIES,
     File,
     read,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+    needs_start,
+    read_environment_file,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+    record_path,
+    record_text,
+    with_benchmark,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     API_KEY,
     Services,
     run,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
-    needs_start,
-    read_environment_file,
 )
 
 SCHEMA = 1

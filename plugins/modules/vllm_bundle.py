@@ -193,7 +193,10 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.bundle import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import space
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import human_bytes
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle import (
     INCOMING,
     MANIFEST,
     TOOLS_LOCK,
@@ -213,9 +216,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.bundle import (
     strange,
     wheel_name,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import space
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_errors import human_bytes
-from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 
 # Only what makes a bundle needs it, on the controller, where ansible-core brings it.
 PACKAGING_ERROR: str | None = None

@@ -128,9 +128,9 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import record_path
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.registration import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.registration import (
     Registry,
     RegistryError,
     address,

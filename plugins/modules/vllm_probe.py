@@ -247,8 +247,8 @@ facts:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import probe
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
-from ansible_collections.compute_plane.vllm.plugins.module_utils.toolchain import SERVICE_PATH
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain import SERVICE_PATH
 
 
 def run(module: AnsibleModule, host: Host) -> None:

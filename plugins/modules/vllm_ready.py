@@ -105,18 +105,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import DIRECTORIES
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     publish_state,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import DIRECTORIES
-from ansible_collections.compute_plane.vllm.plugins.module_utils.instances import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instances import (
     Instance,
     Places,
     deployed,
     failure,
     show_units,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     BAD,
     SERVING,

@@ -81,7 +81,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
     run,

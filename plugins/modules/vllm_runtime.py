@@ -178,11 +178,16 @@ from typing import IO, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import venv_manifest
-from ansible_collections.compute_plane.vllm.plugins.module_utils.children import dies_with
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import read, write_atomically
-from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.children import dies_with
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
+    read,
+    write_atomically,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import (
+    manifest as venv_manifest,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
     PROVE_RELEASE,
     PROVE_TOOLS,
     PROVED,
@@ -200,7 +205,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     unexpected_versions,
     without_secrets,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.venvs import own_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs import own_path
 
 LOCK = "requirements.txt"
 """The lock that a venv was built from, in the venv."""

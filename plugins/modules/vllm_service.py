@@ -195,21 +195,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Deployment,
     Host,
     deployment,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
-    ARGUMENTS,
-    Services,
-    run,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.trials import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import (
     candidates,
     key_of,
     read_trials,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
+    ARGUMENTS,
+    Services,
+    run,
 )
 
 

@@ -166,8 +166,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import DIRECTORIES
-from ansible_collections.compute_plane.vllm.plugins.module_utils.instances import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import DIRECTORIES
+from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instances import (
     Instance,
     Places,
     deployed,

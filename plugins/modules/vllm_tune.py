@@ -187,20 +187,20 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     sweep,
     tuning,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File
-from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import needs_start
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
     StartFailed,
     run,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import needs_start
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import verify
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import verify
 
 SCHEMA = 1
 SPARE = 600.0

@@ -167,22 +167,20 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
+    Endpoint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Record,
     read_record,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint_record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     make_record,
     record_path,
     record_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import Endpoint
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verification import (
-    short_question,
-    verify,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
     ARGUMENTS,
     LocalMachine,
     Verification,
@@ -197,7 +195,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_run impo
     unusable,
     verify_endpoint,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import (
+    short_question,
+    verify,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
     Check,
     Subject,
     SuiteError,
@@ -205,7 +207,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite im
 )
 
 if TYPE_CHECKING:
-    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import Client
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import Client
 
 
 class Verifier:
@@ -274,7 +276,7 @@ class Verifier:
         self, wanted: dict[str, Any], suite: list[Check], proved: Record | None, key: str | None
     ) -> Verification:
         """Run the whole suite; ends the task when it cannot be run at all."""
-        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
             Client,
             ClientError,
             Wrong,
@@ -349,7 +351,7 @@ def told_models(client: Client) -> list[str]:
     Raises:
         Wrong: It does not tell.
     """
-    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import (
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
         Request,
         Wrong,
     )

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Show on the controller how far a long module has come.
 
-The module keeps a small file on the host (``plugins/module_utils/progress.py``). While it runs, a
-thread here reads that file over a second session of the task's connection, which SSH multiplexes,
-and prints a line every few seconds: plain lines, since several hosts share the terminal.
+The module keeps a small file on the host (``plugins/module_utils/common/progress.py``). While it
+runs, a thread here reads that file over a second session of the task's connection, which SSH
+multiplexes, and prints a line every few seconds: plain lines, since several hosts share the
+terminal.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.progress import DIRECTORY
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import DIRECTORY
 
 INTERVAL = 5.0
 """Seconds between two lines of a host."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan import facts as fact
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.release import ReleaseData
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import lock_sha256
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import lock_sha256
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
 
 COLLECTION = Path(__file__).resolve().parents[2]
-RULES = COLLECTION / "plugins" / "module_utils" / "plan" / "data"
+RULES = COLLECTION / "plugins" / "plugin_utils" / "plan" / "data"
 
 # The same language as SafeLoader, ten times as fast, where libyaml is there.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

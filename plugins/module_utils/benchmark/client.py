@@ -23,8 +23,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     worker,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep import Point
-from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import SYSTEM_PATH
-from ansible_collections.compute_plane.vllm.plugins.module_utils.venvs import bytecode
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import SYSTEM_PATH
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs import bytecode
 
 START_TIMEOUT = 300.0
 """Seconds that importing vLLM may take; on a cold disk it takes a minute."""

@@ -15,8 +15,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
     FINGERPRINT,
     config_file,
     fingerprint,

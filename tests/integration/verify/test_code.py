@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 import pytest
 from endpoints.scripted import PRIME, REFUSAL, ScriptedServer, chat, serving
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import verify_sandbox
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_checks import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify import (
+    sandbox as verify_sandbox,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.checks import (
     Checks,
     Subject,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_client import Client
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify_suite import read_suite
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import Client
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import read_suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.compute_plane.vllm.plugins.action import vllm_plan
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.problems import Findings
-from ansible_collections.compute_plane.vllm.plugins.module_utils.plan.wanted import read_wanted
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_probe
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import Findings
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import read_wanted
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
     default_releases_dir,
     load_release_data,

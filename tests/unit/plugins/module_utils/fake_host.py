@@ -12,7 +12,7 @@ import posixpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import (
     Completed,
     Disk,
     Forked,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import probe
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
     FakeHost,
     answered,

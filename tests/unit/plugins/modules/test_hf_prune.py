@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_cache import RepoCache
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_prune import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import RepoCache
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.prune import (
     Snapshot,
     referred_to,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hf_select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
 from ansible_collections.compute_plane.vllm.plugins.modules import hf_prune
 
 OLD, FORMER, NOW, NEXT = ("1" * 40, "2" * 40, "3" * 40, "4" * 40)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import Completed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Completed
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
     FakeHost,
     answered,
@@ -167,6 +167,6 @@ def test_the_parts_of_facts_are_documented(run):
     module = importlib.import_module(f"{MODULES}.gpu_info")
     documented = yaml.safe_load(module.RETURN)
     assert documented["driver"]["contains"].keys() == run("gpu_info", machine())["driver"].keys()
-    from ansible_collections.compute_plane.vllm.plugins.module_utils import nvml
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvml
 
     assert documented["gpus"]["contains"].keys() == nvml.empty_gpu(0).keys()

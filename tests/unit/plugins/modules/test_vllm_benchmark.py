@@ -7,9 +7,11 @@ import json
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import deployment as d
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import client
-from ansible_collections.compute_plane.vllm.plugins.module_utils.openai_client import EndpointError
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
+    EndpointError,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import deployment as d
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_benchmark
 
 CONFIG = {"model": "/m", "port": 8000}

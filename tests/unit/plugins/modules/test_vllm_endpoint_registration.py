@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from endpoints.registry import TOKEN, RegistryServer, registering
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import registration
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint import registration
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_endpoint_registration
 
 if TYPE_CHECKING:

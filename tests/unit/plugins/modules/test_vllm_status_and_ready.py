@@ -16,7 +16,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.compute_plane.vllm.plugins.filter.status_table import status_table
-from ansible_collections.compute_plane.vllm.plugins.module_utils import instances
+from ansible_collections.compute_plane.vllm.plugins.module_utils.status import instances
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_ready, vllm_status
 
 IDLE = b"vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\n"

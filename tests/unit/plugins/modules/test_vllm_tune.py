@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import deployment as d
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import client, tuning
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import StartFailed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import deployment as d
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import StartFailed
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_tune
 
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}

@@ -17,14 +17,14 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from endpoints.scripted import GOOD, KEY, LENGTH, MODEL, SIMPLIFIED, ScriptedServer, chat, serving
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deployment import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Host,
     Record,
     deployment,
     read_record,
     record_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.services import Services
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import Services
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_verify
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import subject
-from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import config_file
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import config_file
 
 FLAGS = {"model": "/m: x", "port": 8000, "enforce-eager": True, "lora-modules": [{"name": "a"}]}
 

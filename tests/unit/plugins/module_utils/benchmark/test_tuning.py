@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils import deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import tuning
-from ansible_collections.compute_plane.vllm.plugins.module_utils.systemd import FINGERPRINT
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import FINGERPRINT
 
 INSTANCE = {"name": "a", "model": "/m", "enforce_eager": True, "extra_args": {"seed": 1}}
 

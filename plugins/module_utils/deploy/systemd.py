@@ -1,0 +1,287 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of one instance's systemd service, and what its state asks for. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs import bytecode
+
+FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
+"""Environment variable that tells which configuration a running server was started with."""
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+MANAGED = "# Managed by Ansible (compute_plane.vllm). Your own settings: systemctl edit {unit}\n"
+
+
+def quote(word: str) -> str:
+    """Quote one word of a unit file's command line or of C(Environment=).
+
+    systemd.syntax(7), "Quoting", and systemd.unit(5), "Specifiers": backslash and double quote are
+    escaped in double quotes, and C(%) is doubled.
+
+    Raises:
+        ValueError: The word has a line break or another control character.
+    """
+    if any(ord(character) < 32 or ord(character) == 127 for character in word):
+        raise ValueError(f"control character in {word!r}")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
+
+
+def argument(word: str) -> str:
+    """Quote one argument of C(ExecStart=), where C($) begins a variable (systemd.service(5))."""
+    return quote(word).replace("$", "$$")
+
+
+def service_settings(unit: str) -> list[str]:
+    """The settings of a unit file that its processes see.
+
+    Left out are comments, what orders units, and what systemd alone goes by: changes of those take
+    effect with C(daemon-reload) and ask for no restart.
+    """
+    settings, section = [], ""
+    for line in unit.splitlines():
+        text = line.strip()
+        if text.startswith("["):
+            section = text
+        elif section == "[Service]" and not text.startswith(("#", ";")) and "=" in text:
+            settings.append(text)
+    return [text for text in settings if text.split("=", 1)[0].rstrip() not in SYSTEMDS_OWN]
+
+
+SYSTEMDS_OWN = frozenset(
+    {
+        "Restart",
+        "RestartPreventExitStatus",
+        "RestartSec",
+        "TimeoutStartSec",
+        "TimeoutStopSec",
+        "KillMode",
+        "MemoryMax",
+        "TasksMax",
+    }
+)
+"""Settings that systemd reads anew with C(daemon-reload), for services that run too."""
+
+
+def limits(wanted: Mapping[str, str | None]) -> list[str]:
+    """The settings of the limits that an instance has of its own.
+
+    Args:
+        wanted: C(memory_max) and C(tasks_max), as systemd takes them; C(None) or absent for what
+            the template unit has.
+    """
+    names = {"memory_max": "MemoryMax", "tasks_max": "TasksMax"}
+    return [f"{names[name]}={value}" for name, value in sorted(wanted.items()) if value]
+
+
+def config_file(unit: str, config: Mapping[str, Any]) -> str:
+    """VLLM's C(--config) file of an instance: one line a flag, each value a JSON scalar or flow.
+
+    Args:
+        unit: The unit's name, for the comment at the top.
+        config: Long flags without their dashes, with their values.
+    """
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()]
+    return MANAGED.format(unit=unit) + "".join(lines)
+
+
+def environment_file(unit: str, variables: Mapping[str, str]) -> str:
+    """A file for C(EnvironmentFile=) (systemd.exec(5)).
+
+    Args:
+        unit: The unit's name, for the comment at the top.
+        variables: Names and values.
+    """
+    lines = []
+    for name, value in sorted(variables.items()):
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            raise ValueError(f"control character in the value of {name}")
+        lines.append(name + '="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"\n')
+    return MANAGED.format(unit=unit) + "".join(lines)
+
+
+def read_environment_file(text: str | None) -> dict[str, str]:
+    """The variables in such a file, as :func:`environment_file` or a person wrote them."""
+    variables = {}
+    for line in (text or "").splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or name.startswith(("#", ";")):
+            continue
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = re.sub(r'\\(["\\$`])', r"\1", value[1:-1])
+        variables[name] = value.strip("'") if value[:1] == "'" else value
+    return variables
+
+
+def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:
+    """The device nodes of GPUs.
+
+    Args:
+        gpus: Their UUIDs.
+        information: What the driver says of each GPU that there is, in
+            C(/proc/driver/nvidia/gpus/*/information): C(GPU UUID:) and C(Device Minor:).
+
+    Returns:
+        Such as C(/dev/nvidia0), in the order of the UUIDs; C(None) when the driver does not tell.
+    """
+    minors = {}
+    for text in information:
+        fields = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
+        if fields.get("Device Minor", "").isdigit():
+            minors[fields.get("GPU UUID")] = int(fields["Device Minor"])
+    if not all(uuid in minors for uuid in gpus):
+        return None
+    return [f"/dev/nvidia{minors[uuid]}" for uuid in gpus]
+
+
+CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+"""What CUDA opens besides the GPU's own node."""
+
+
+def device_policy(nodes: Sequence[str] | None) -> list[str]:
+    """The settings that let a server open its own GPUs and no other device.
+
+    Major 195 is NVIDIA's for good (Linux, Documentation/admin-guide/devices.txt); written by number
+    the nodes need not be there yet. The others' numbers differ from boot to boot, and the names are
+    those of /proc/devices, of which a driver has some and not others.
+
+    Args:
+        nodes: The GPUs' nodes; C(None) allows every GPU, empty none.
+    """
+    allowed = []
+    if nodes is None:
+        allowed = ["char-nvidia", "char-nvidia-frontend", "char-195"]
+    elif nodes:
+        minors = [node[len("/dev/nvidia") :] for node in nodes]
+        # 255 is /dev/nvidiactl, 254 /dev/nvidia-modeset.
+        allowed = [f"/dev/char/195:{minor}" for minor in [*minors, "255", "254"]]
+    if allowed:
+        names = ("uvm", "caps", "caps-imex-channels", "nvswitch", "nvlink")
+        allowed += [f"char-nvidia-{name}" for name in names]
+    return ["DevicePolicy=closed", *(f"DeviceAllow={name} rw" for name in allowed)]
+
+
+def drop_in(
+    unit: str,
+    command: Sequence[str],
+    venv: str,
+    environment: Mapping[str, str],
+    settings: Sequence[str],
+    mounts: Sequence[str],
+) -> str:
+    """The part of the unit that is this instance's own.
+
+    Args:
+        unit: The unit's name.
+        command: What is run.
+        venv: The release's virtual environment.
+        environment: Variables of the server.
+        settings: Further lines of C([Service]).
+        mounts: Paths whose file systems must be mounted before.
+    """
+    words = " ".join(argument(word) for word in command)
+    # Where the plan found nvcc, so that FlashInfer finds it too.
+    cuda = [f"{environment['CUDA_HOME']}/bin"] if "CUDA_HOME" in environment else []
+    variables = {
+        **environment,
+        "PYTHONPYCACHEPREFIX": bytecode(venv),
+        "VIRTUAL_ENV": venv,
+        "PATH": ":".join([f"{venv}/bin", *cuda, SYSTEM_PATH]),
+    }
+    lines = [
+        f"Environment={quote(f'{name}={value}')}\n" for name, value in sorted(variables.items())
+    ]
+    return "".join(
+        [
+            MANAGED.format(unit=unit),
+            "[Unit]\n" if mounts else "",
+            *(f"RequiresMountsFor={quote(path)}\n" for path in mounts),
+            "[Service]\n",
+            f"ExecStart={words}\n",
+            *(f"{setting}\n" for setting in settings),
+            *lines,
+        ]
+    )
+
+
+def fingerprint(*parts: object) -> str:
+    """What tells two configurations of a server apart: 16 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def parse_show(output: str) -> list[dict[str, str]]:
+    """Read C(systemctl show) of several units: C(Key=Value) lines, a blank line between units."""
+    units = []
+    for block in output.split("\n\n"):
+        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if properties:
+            units.append(properties)
+    return units
+
+
+def variable(environ: bytes | None, name: str) -> str | None:
+    """A variable in a process's environment, as C(/proc/PID/environ) gives it."""
+    prefix = name.encode("ascii") + b"="
+    for entry in (environ or b"").split(b"\0"):
+        if entry.startswith(prefix):
+            return entry[len(prefix) :].decode("utf-8", "replace")
+    return None
+
+
+def needs_start(active_state: str, running: str | None, wanted: str) -> str | None:
+    """Why a service must be started or restarted; C(None) when it need not be.
+
+    The decision rests on what the running server was started with, not on which files this run has
+    written: a run that was killed between the two is made good by the next one.
+
+    Args:
+        active_state: systemd's C(ActiveState).
+        running: The fingerprint in the running server's environment.
+        wanted: The fingerprint of the wanted configuration.
+    """
+    if active_state not in ("active", "activating", "reloading"):
+        return f"it is {active_state or 'not there'}"
+    if running is None:
+        # Between two attempts of Restart=: no process, the next one takes the new files anyway.
+        return "it is not running"
+    if running != wanted:
+        return "its configuration has changed"
+    return None
+
+
+def log_text(line: str) -> str:
+    """A line of vLLM's log without its process, level, time and source.
+
+    C((APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved) becomes C(Resolved).
+    """
+    return _LOG_PREFIX.sub("", line)
+
+
+_LOG_PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?([A-Z]+ \d\d-\d\d [\d:]+ \[[^]]*\] )?")
+
+
+def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Whether a service that was just started has ended by itself.
+
+    Args:
+        before: C(systemctl show) when it was started.
+        after: C(systemctl show) now.
+    """
+    if after.get("ActiveState") == "failed":
+        return True
+    # Between the stop and the start of a restart it is inactive too, with the job still there.
+    if after.get("ActiveState") == "inactive" and after.get("Job", "0") in ("", "0"):
+        return True
+    if after.get("SubState") == "auto-restart":
+        return True
+    return int(after.get("NRestarts") or 0) > int(before.get("NRestarts") or 0)

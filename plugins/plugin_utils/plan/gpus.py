@@ -1,0 +1,338 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which GPUs an instance uses, by UUID, and whether they can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
+    Findings,
+    quoted,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    Instance,
+    Wanted,
+)
+
+# Utilizations are written with a few decimals; their sum is compared with this slack.
+EPSILON = 1e-9
+
+
+@dataclass
+class Gpu:
+    """One GPU that answers.
+
+    Attributes:
+        index: NVML's index, which follows the PCI bus.
+        capability: Compute capability, (8, 6); empty when not known.
+        total: Bytes.
+        available: Bytes that are free, or will be when our own instances have
+            stopped.
+        committed: Sum of the utilizations of the instances put on it so far.
+        holders: Processes of others that hold its memory, largest first.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    capability: tuple[int, ...]
+    total: int
+    available: int
+    row: Mapping[str, Any]
+    committed: float = 0.0
+    holders: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"GPU {self.index} ({self.name})"
+
+
+def usable_gpus(
+    wanted: Wanted, facts: Mapping[str, Any], removed: list[str], findings: Findings
+) -> list[Gpu]:
+    """Return the GPUs that answer with a UUID and their memory, by index.
+
+    Memory that our own units hold counts as available: they are stopped
+    before they start anew, or for good.
+    """
+    ours = {one.unit for one in wanted.instances} | {f"vllm@{name}.service" for name in removed}
+    found: dict[str, Gpu] = {}
+    for row in fact.rows(facts, "gpu", "gpus"):
+        uuid, index = fact.text(row, "uuid"), fact.integer(row, "index")
+        total, free = (
+            fact.integer(row, "memory_total_bytes"),
+            fact.integer(row, "memory_free_bytes"),
+        )
+        if row.get("lost") is True or uuid is None or index is None or uuid in found:
+            continue
+        name = fact.text(row, "name") or "unnamed"
+        if total is None or total <= 0 or free is None:
+            findings.note("facts-missing", "host", f"GPU {index} does not tell its memory")
+            continue
+        own, holders = 0, []
+        for process in fact.rows(row, "processes"):
+            if fact.text(process, "unit") in ours:
+                own += max(0, fact.integer(process, "memory_used_bytes") or 0)
+            else:
+                holders.append(process)
+        holders.sort(
+            key=lambda one: (
+                -(fact.integer(one, "memory_used_bytes") or 0),
+                fact.integer(one, "pid") or 0,
+            )
+        )
+        found[uuid] = Gpu(
+            index=index,
+            uuid=uuid,
+            name=name,
+            capability=fact.version_tuple(fact.text(row, "compute_capability") or ""),
+            total=total,
+            available=max(0, min(total, free + own)),
+            row=row,
+            holders=holders,
+        )
+    return sorted(found.values(), key=lambda gpu: (gpu.index, gpu.uuid))
+
+
+def world_size(instance: Instance) -> int:
+    """Return how many GPUs an instance needs: its tensor, pipeline and data parallel sizes."""
+    size = instance.tensor_parallel_size
+    for flag in ("pipeline-parallel-size", "data-parallel-size"):
+        size *= max(1, fact.integer(instance.extra_args, flag) or 1)
+    return size
+
+
+def assign_gpus(wanted: Wanted, gpus: list[Gpu], findings: Findings) -> dict[str, list[Gpu]]:
+    """Give every instance its GPUs.
+
+    Instances that name GPUs come first. Every other one then gets, in the
+    inventory's order, the GPUs with the least memory promised so far, lowest
+    index first; what other processes hold at this moment does not matter, so
+    the same inventory gives the same GPUs tomorrow.
+
+    Returns:
+        Instance's `where` to its GPUs in rank order; empty where that failed.
+    """
+    chosen: dict[str, list[Gpu]] = {one.where: [] for one in wanted.instances}
+    for instance in wanted.instances:
+        if instance.gpus is not None:
+            chosen[instance.where] = _named(instance, gpus, findings)
+            _commit(instance, chosen[instance.where])
+    for instance in wanted.instances:
+        if instance.gpus is not None or "gpus" in instance.bad:
+            continue
+        needed = world_size(instance)
+        if needed > len(gpus):
+            if gpus:
+                _too_few(instance, needed, gpus, findings)
+            continue
+        ranked = sorted(gpus, key=lambda gpu: (round(gpu.committed, 9), gpu.index))
+        chosen[instance.where] = sorted(ranked[:needed], key=lambda gpu: gpu.index)
+        _commit(instance, chosen[instance.where])
+    return chosen
+
+
+def _commit(instance: Instance, gpus: list[Gpu]) -> None:
+    for gpu in gpus:
+        gpu.committed += instance.gpu_memory_utilization
+
+
+def _too_few(instance: Instance, needed: int, gpus: list[Gpu], findings: Findings) -> None:
+    findings.problem(
+        "gpu-count",
+        instance.at("tensor_parallel_size"),
+        f"the instance needs {needed} GPUs and the host has {len(gpus)}",
+        f"set tensor_parallel_size: {len(gpus)}"
+        if len(gpus) > 1
+        else "set tensor_parallel_size: 1",
+    )
+
+
+def _named(instance: Instance, gpus: list[Gpu], findings: Findings) -> list[Gpu]:
+    where = instance.at("gpus")
+    by_uuid = {gpu.uuid: gpu for gpu in gpus}
+    by_index = {gpu.index: gpu for gpu in gpus}
+    found: list[Gpu] = []
+    for name in instance.gpus or []:
+        gpu = by_index.get(name) if isinstance(name, int) else by_uuid.get(name)
+        if gpu is None:
+            if gpus:
+                findings.problem(
+                    "gpu-unknown",
+                    where,
+                    f"the host has no working GPU {name}",
+                    "choose from " + quoted(f"{one.index} = {one.uuid}" for one in gpus),
+                )
+        elif gpu in found:
+            findings.problem(
+                "bad-value", where, f"{gpu.label} is named twice", "name every GPU once"
+            )
+        else:
+            found.append(gpu)
+    needed = world_size(instance)
+    if len(found) == len(instance.gpus or []) and len(found) != needed:
+        findings.problem(
+            "gpu-count",
+            where,
+            f"{len(found)} GPUs are named and the instance uses {needed}",
+            f"set tensor_parallel_size: {len(found)}, or name {needed}",
+        )
+    return found
+
+
+def check_assigned(
+    instance: Instance, gpus: list[Gpu], minimum: str | None, findings: Findings
+) -> None:
+    """Check an instance's GPUs against the release, and warn of what is unusual.
+
+    Args:
+        instance: The instance.
+        gpus: Its GPUs.
+        minimum: The release's lowest compute capability, "7.0".
+        findings: Receives the problems.
+    """
+    lowest = fact.version_tuple(minimum or "")
+    for gpu in gpus:
+        if not gpu.capability:
+            findings.note(
+                "facts-missing", "host", f"{gpu.label} does not tell its compute capability"
+            )
+        elif lowest and gpu.capability < lowest:
+            findings.problem(
+                "compute-capability-too-low",
+                instance.where,
+                f"{gpu.label} has compute capability {shown_capability(gpu.capability)} and the "
+                f"release's kernels begin at {minimum}",
+                "use a newer GPU, or an older release of vLLM",
+            )
+        if gpu.row.get("mig_mode") is True:
+            findings.problem(
+                "gpu-mig",
+                instance.where,
+                f"{gpu.label} is split into MIG devices, which this plan does not cover",
+                "switch MIG off: nvidia-smi -i INDEX -mig 0, and reboot",
+            )
+        if gpu.row.get("display_active") is True:
+            findings.note(
+                "gpu-display",
+                instance.where,
+                f"a display runs on {gpu.label}, so its free memory changes with what is open",
+            )
+    if len({gpu.name for gpu in gpus}) > 1:
+        findings.note(
+            "gpu-mixed",
+            instance.where,
+            f"the GPUs differ ({quoted(gpu.name for gpu in gpus)}); the slowest and smallest "
+            "one sets the pace",
+        )
+
+
+def shown_capability(capability: tuple[int, ...]) -> str:
+    """Return a compute capability as NVIDIA writes it: `8.6`."""
+    return ".".join(map(str, capability))
+
+
+def check_shared_memory(
+    wanted: Wanted, assigned: Mapping[str, list[Gpu]], context: int, findings: Findings
+) -> None:
+    """Check that the instances on one GPU fit it together.
+
+    vLLM starts an instance only where free memory >= total x utilization
+    (vllm 0.14.1, vllm/v1/worker/utils.py, request_memory). For several, the
+    sum counts, and every process but one adds its own CUDA context.
+
+    Args:
+        wanted: The wanted state.
+        assigned: Instance's `where` to its GPUs.
+        context: Bytes of one CUDA context.
+        findings: Receives the problems.
+    """
+    users: dict[str, tuple[Gpu, list[Instance]]] = {}
+    for instance in wanted.instances:
+        for gpu in assigned.get(instance.where, []):
+            users.setdefault(gpu.uuid, (gpu, []))[1].append(instance)
+    for gpu, instances in users.values():
+        budgets = [budget(gpu, one) for one in instances]
+        needed = sum(budgets) + context * (len(instances) - 1)
+        last = instances[-1]
+        where = last.at("gpu_memory_utilization")
+        total = sum(one.gpu_memory_utilization for one in instances)
+        if len(instances) > 1 and (total > 1 + EPSILON or needed > gpu.total):
+            share = int((gpu.total - context * (len(instances) - 1)) / gpu.total * 100)
+            findings.problem(
+                "gpu-overcommitted",
+                where,
+                f"{quoted(one.name or one.where for one in instances)} together take "
+                f"{total:.2f} of {gpu.label} and {len(instances) - 1} more CUDA context",
+                f"let their sum be at most {share / 100:.2f}, such as "
+                f"{share // len(instances) / 100:.2f} each, or name other gpus",
+            )
+        elif needed > gpu.available:
+            _in_use(gpu, instances, needed, where, findings)
+        elif gpu.available - needed < gpu.total * 0.02:
+            findings.note(
+                "gpu-memory-tight",
+                where,
+                f"{gpu.label} has {fact.gib(gpu.available)} free and {fact.gib(needed)} are "
+                f"needed; a little more use by "
+                f"{_holders(gpu, 2) if gpu.holders else 'anything'} would keep vLLM from starting",
+            )
+
+
+def budget(gpu: Gpu, instance: Instance) -> int:
+    """Return the bytes an instance claims of a GPU: ceil(total x utilization)."""
+    return int(-(-gpu.total * instance.gpu_memory_utilization // 1))
+
+
+def _in_use(
+    gpu: Gpu, instances: list[Instance], needed: int, where: str, findings: Findings
+) -> None:
+    # Of a killed server the engine may live on: vllm-project/vllm#55510, #47266.
+    # It then belongs to no service, but to nothing or to a login session.
+    orphans = [
+        one
+        for one in gpu.holders
+        if not (fact.text(one, "unit") or "").endswith(".service")
+        and "EngineCore" in (fact.text(one, "name") or "")
+    ]
+    # Two decimals, rounded down, is the precision people write.
+    fits = int(gpu.available / gpu.total * 100) / 100 / len(instances)
+    if orphans:
+        pids = quoted(fact.integer(one, "pid") for one in orphans)
+        remedy = f"it is left of a server that was killed; end it: kill {pids}"
+    else:
+        remedy = "end what holds the memory"
+        # Less than half of what was wanted would hardly serve the same model.
+        if fits >= 0.5 * instances[-1].gpu_memory_utilization:
+            remedy += f", or set gpu_memory_utilization: {fits:.2f}"
+    held = _holders(gpu, 3)
+    findings.problem(
+        "gpu-memory-in-use",
+        where,
+        f"{gpu.label} has {fact.gib(gpu.available)} free and {fact.gib(needed)} are needed "
+        f"({' + '.join(f'{one.gpu_memory_utilization:g}' for one in instances)} of "
+        f"{fact.gib(gpu.total)}); held by {held}",
+        remedy,
+    )
+
+
+def _holders(gpu: Gpu, limit: int) -> str:
+    shown = []
+    for one in gpu.holders[:limit]:
+        used = fact.integer(one, "memory_used_bytes")
+        owner = fact.text(one, "unit") or fact.text(one, "owner")
+        shown.append(
+            f"{fact.text(one, 'name') or 'a process'} (PID {one.get('pid')}"
+            f"{f', {owner}' if owner else ''}"
+            f"{f', {fact.gib(used)}' if used is not None else ''})"
+        )
+    more = len(gpu.holders) - limit
+    if more > 0:
+        shown.append(f"{more} more")
+    return quoted(shown) if shown else "processes that the driver does not name"

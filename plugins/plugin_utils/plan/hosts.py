@@ -1,0 +1,335 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules about the host itself: who we are on it, what runs it, room and ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import Model
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
+    Findings,
+    quoted,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    Wanted,
+    bytes_of,
+    overlap,
+)
+
+
+def check_host(
+    facts: Mapping[str, Any], rules: Mapping[str, Any], cpu_flags: list[str], findings: Findings
+) -> None:
+    """Check root, distribution, processor and systemd.
+
+    Args:
+        facts: What the probe found.
+        rules: `plan/data/host.yml`.
+        cpu_flags: Instructions that the release's accelerator needs, as
+            /proc/cpuinfo names them.
+        findings: Receives the problems.
+    """
+    host = fact.mapping(facts, "host")
+    uid = fact.integer(host, "effective_uid")
+    if uid is None:
+        findings.note("facts-missing", "host", "the user that tasks run as is not known")
+    elif uid != 0:
+        findings.problem(
+            "not-root",
+            "host",
+            f"tasks run as user id {uid}, and packages, units and /opt need root",
+            "connect as root, or set ansible_become: true",
+        )
+    _check_distribution(host, rules, findings)
+    _check_processor(host, rules, cpu_flags, findings)
+    _check_systemd(host, rules, findings)
+
+
+def _check_distribution(
+    host: Mapping[str, Any], rules: Mapping[str, Any], findings: Findings
+) -> None:
+    supported = fact.mapping(rules, "distributions")
+    name = fact.text(host, "distribution")
+    version = fact.text(host, "distribution_version") or ""
+    if not supported:
+        return
+    if name is None:
+        findings.note("facts-missing", "host", "the distribution is not known (/etc/os-release)")
+        return
+    if name in supported:
+        versions = fact.words(supported, name)
+        # "9.4" is 9 for the Red Hat family; "22.04" is itself.
+        if not versions or version in versions or version.split(".")[0] in versions:
+            return
+    findings.problem(
+        "unsupported-distribution",
+        "host",
+        f"the distribution is {name} {version}".rstrip(),
+        "use one of "
+        + quoted(
+            f"{known} {' and '.join(fact.words(supported, known))}".rstrip() for known in supported
+        ),
+    )
+
+
+def _check_processor(
+    host: Mapping[str, Any], rules: Mapping[str, Any], cpu_flags: list[str], findings: Findings
+) -> None:
+    architecture = fact.text(host, "architecture")
+    supported = fact.words(rules, "architectures")
+    if architecture is not None and supported and architecture not in supported:
+        findings.problem(
+            "unsupported-architecture",
+            "host",
+            f"the processor is {architecture}",
+            f"the locks hold wheels for {quoted(supported)}",
+        )
+        return
+    if not isinstance(host.get("cpu_flags"), list):
+        return
+    missing = [flag for flag in cpu_flags if flag not in fact.words(host, "cpu_flags")]
+    if missing:
+        findings.problem(
+            "unsupported-cpu",
+            "host",
+            f"the processor lacks {quoted(missing)}, which the release is compiled for",
+            "use a newer processor, or let a virtual machine see its host's (cpu mode host)",
+        )
+
+
+def _check_systemd(host: Mapping[str, Any], rules: Mapping[str, Any], findings: Findings) -> None:
+    running = host.get("systemd_running")
+    version = fact.integer(host, "systemd_version")
+    needed = fact.integer(rules, "systemd") or 0
+    if running is False:
+        findings.problem(
+            "systemd-missing",
+            "host",
+            "process 1 is not systemd, so no unit can be started at boot",
+            "use a host or container that systemd runs",
+        )
+    elif version is None:
+        findings.note("facts-missing", "host", "systemd's version is not known")
+    if version is not None and version < needed:
+        findings.problem(
+            "systemd-too-old",
+            "host",
+            f"systemd is {version} and the units need {needed}",
+            "upgrade the distribution",
+        )
+
+
+def check_nvcc(wanted: Wanted, facts: Mapping[str, Any], findings: Findings) -> None:
+    """Apply `vllm_preflight_nvcc`."""
+    nvcc = fact.mapping(facts, "nvcc")
+    found = nvcc.get("found")
+    if not isinstance(found, bool):
+        if wanted.nvcc != "any":
+            findings.note("facts-missing", "vllm_preflight_nvcc", "nvcc was not looked for")
+        return
+    if wanted.nvcc == "present" and not found:
+        findings.problem(
+            "nvcc-required",
+            "vllm_preflight_nvcc",
+            "nvcc is not on the host, and the inventory says present",
+            "install the CUDA toolkit, or set vllm_preflight_nvcc: any",
+        )
+    elif wanted.nvcc == "absent" and found:
+        path = fact.text(nvcc, "path") or "nvcc"
+        version = fact.text(nvcc, "version")
+        findings.problem(
+            "nvcc-forbidden",
+            "vllm_preflight_nvcc",
+            f"{path}{f' ({version})' if version else ''} is on the host, "
+            "and the inventory says absent",
+            "remove the CUDA toolkit, or set vllm_preflight_nvcc: any",
+        )
+
+
+def check_ports(
+    wanted: Wanted, facts: Mapping[str, Any], removed: list[str], findings: Findings
+) -> None:
+    """Find listeners on the instances' ports that are not the instances themselves.
+
+    A port that another instance of ours holds and gives up in this run (it is
+    removed, or moves to another port) is only worth knowing.
+    """
+    listening = fact.rows(facts, "ports")
+    by_unit = {one.unit: one for one in wanted.instances if "name" not in one.bad}
+    for instance in wanted.instances:
+        if {"port", "host"} & instance.bad:
+            continue
+        for row in listening:
+            address, unit = fact.text(row, "address"), fact.text(row, "unit")
+            if fact.integer(row, "port") != instance.port or address is None:
+                continue
+            if not overlap(address, instance.host) or unit == instance.unit:
+                continue
+            other = by_unit.get(unit or "")
+            moves = other is not None and other.port != instance.port
+            goes = unit in [f"vllm@{name}.service" for name in removed]
+            if moves or goes:
+                findings.note(
+                    "port-moves",
+                    instance.at("port"),
+                    f"{unit} holds port {instance.port} and gives it up in this run",
+                )
+                continue
+            findings.problem(
+                "port-in-use",
+                instance.at("port"),
+                f"{_holder(row)} listens on {_socket(address, instance.port)}",
+                "stop it, or give the instance another port",
+            )
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _holder(row: Mapping[str, Any]) -> str:
+    unit, process = fact.text(row, "unit"), fact.text(row, "process")
+    pid = fact.integer(row, "pid")
+    name = unit or process or "another process"
+    detail = [text for text in (process if unit else None, f"PID {pid}" if pid else None) if text]
+    return f"{name} ({', '.join(detail)})" if detail else name
+
+
+def removed_instances(wanted: Wanted, facts: Mapping[str, Any]) -> list[str]:
+    """Return the deployed instances that the inventory no longer names."""
+    names = {instance.name for instance in wanted.instances}
+    return sorted(
+        str(name) for name in fact.mapping(facts, "deployed", "instances") if name not in names
+    )
+
+
+def check_disks(
+    wanted: Wanted,
+    facts: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    runtime: Mapping[str, Any] | None,
+    findings: Findings,
+) -> list[dict[str, Any]]:
+    """Sum up what each file system must take and compare it with its room.
+
+    The venv and uv's cache share their bytes by hard links on one file system,
+    so a release counts once; a proved venv needs nothing more.
+
+    Returns:
+        One row a mount: `mount`, `needed_bytes`, `free_bytes`, `for`.
+    """
+    needs: list[tuple[str, int, str]] = []
+    install = 0
+    if runtime is not None and not runtime["proved"]:
+        install = int(runtime["installed_bytes"])
+        slack = fact.integer(rules, "bytes", "opt_slack") or 0
+        needs.append((wanted.opt_dir, install + slack, "the release's venv"))
+    cache = (fact.integer(rules, "bytes", "cache") or 0) * len(wanted.instances)
+    if cache:
+        needs.append((wanted.state_dir, cache, "caches of the instances"))
+    mounts: dict[str, dict[str, Any]] = {}
+    for path, needed, purpose in needs:
+        row = fact.mapping(facts, "mounts", path)
+        mount, free = fact.text(row, "mount"), fact.integer(row, "free_bytes")
+        if mount is None or free is None:
+            findings.note("facts-missing", "host", f"the room at {path} is not known")
+            continue
+        entry = mounts.setdefault(
+            mount, {"mount": mount, "needed_bytes": 0, "free_bytes": free, "for": []}
+        )
+        entry["needed_bytes"] += needed
+        entry["for"].append(f"{purpose} ({path})")
+    for entry in mounts.values():
+        if entry["needed_bytes"] > entry["free_bytes"]:
+            findings.problem(
+                "disk-space",
+                "host",
+                f"{entry['mount']} has {fact.gib(entry['free_bytes'])} free and "
+                f"{fact.gib(entry['needed_bytes'])} are needed for {quoted(entry['for'])}",
+                "free room there, or put vllm_opt_dir or vllm_state_dir on another file system",
+            )
+    for path in (wanted.opt_dir, wanted.etc_dir, wanted.state_dir):
+        row = fact.mapping(facts, "mounts", path)
+        if row.get("read_only") is True:
+            findings.problem(
+                "disk-read-only",
+                "host",
+                f"{path} is on {fact.text(row, 'mount')}, which is mounted read-only",
+                "mount it read-write; a file system that turned read-only has errors (dmesg)",
+            )
+    if "noexec" in fact.words(facts, "mounts", wanted.opt_dir, "options"):
+        findings.problem(
+            "disk-noexec",
+            "host",
+            f"{wanted.opt_dir} is on a file system that is mounted noexec",
+            "mount it exec, or set vllm_opt_dir to a directory where programs may run",
+        )
+    return [mounts[mount] for mount in sorted(mounts)]
+
+
+def check_ram(
+    wanted: Wanted,
+    facts: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    accelerator: str,
+    models: Mapping[str, Model | None],
+    findings: Findings,
+) -> None:
+    """Compare the host's memory with what all instances hold together.
+
+    On `cpu` an instance holds its weights, its KV cache and one server
+    process; with GPUs only one server process a rank (weights are mapped from
+    their files while they are copied to the GPU). Models whose size is not
+    known count as nothing: the plan never invents a size.
+    """
+    process = fact.integer(rules, "bytes", "process") or 0
+    total = fact.integer(facts, "host", "memory_total_bytes")
+    available = fact.integer(facts, "host", "memory_available_bytes")
+    if not wanted.instances or total is None:
+        return
+    needed = 0
+    for instance in wanted.instances:
+        if accelerator == "cpu":
+            model = models.get(instance.where)
+            weights = model.weights_bytes if model is not None else None
+            own = process + instance.cpu_kvcache_space * fact.GIB + (weights or 0)
+        else:
+            own = process * instance.tensor_parallel_size
+        needed += own
+        limit = bytes_of(instance.limits.get("memory_max", "infinity"), total)
+        if limit is not None and limit < own:
+            findings.problem(
+                "limit-too-small",
+                instance.at("limits.memory_max"),
+                f"the instance may use {fact.gib(limit)} of memory and needs about {fact.gib(own)}",
+                "raise it, or leave it out"
+                + ("; or lower cpu_kvcache_space" if accelerator == "cpu" else ""),
+            )
+    if needed > total:
+        findings.problem(
+            "memory-too-small",
+            "host",
+            f"the host has {fact.gib(total)} of memory and the instances need about "
+            f"{fact.gib(needed)}",
+            "serve a smaller model or fewer of them"
+            + (", or lower cpu_kvcache_space" if accelerator == "cpu" else ""),
+        )
+    elif available is not None and needed > available and not _running(facts):
+        findings.note(
+            "memory-low",
+            "host",
+            f"{fact.gib(available)} of memory are available now and the instances need about "
+            f"{fact.gib(needed)}",
+        )
+
+
+def _running(facts: Mapping[str, Any]) -> bool:
+    """Tell whether an instance of ours runs, which then holds memory that it gives back."""
+    return any(
+        fact.text(row, "active_state") == "active"
+        for row in fact.mapping(facts, "deployed", "instances").values()
+    )

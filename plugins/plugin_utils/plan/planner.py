@@ -1,0 +1,298 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: one pure function of the wanted state, the facts and the release data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.attention import (
+    Situation,
+    compiler_situation,
+    plan_backend,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.driver import (
+    check_driver,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.dtypes import (
+    check_quantization,
+    quantization,
+    resolve_dtype,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import (
+    check_extra_args,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import (
+    Gpu,
+    assign_gpus,
+    check_assigned,
+    check_shared_memory,
+    usable_gpus,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import (
+    check_disks,
+    check_host,
+    check_nvcc,
+    check_ports,
+    check_ram,
+    removed_instances,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import (
+    Setting,
+    model_length,
+    plan_memory,
+    read_shape,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
+    Model,
+    check_model,
+    model_path,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
+    Findings,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import (
+    ReleaseData,
+    accelerator_data,
+    check_glibc,
+    check_release,
+    plan_runtime,
+    resolve_accelerator,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.serving import (
+    build_config,
+    build_environment,
+    default_served_name,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings import (
+    check_settings,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    Instance,
+    Wanted,
+    dashed,
+    read_wanted,
+    url_of,
+)
+
+SCHEMA = 1
+
+
+def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
+    """Decide what will be done on a host, or find every reason why not.
+
+    Args:
+        raw: The wanted state: `release`, `accelerator`, `instances`, `nvcc`,
+            `opt_dir`, `etc_dir`, `state_dir`, `python`, `runtime_venv`,
+            `offline`.
+        facts: What `vllm_probe` returns under `facts`.
+        data: The wanted release's data and the rules.
+
+    Returns:
+        The plan. With any entry in `problems` nothing may be changed. Never
+        raises, whatever the arguments hold; equal arguments give equal plans.
+    """
+    findings = Findings()
+    raw = raw if isinstance(raw, Mapping) else {}
+    wanted = read_wanted(raw, findings)
+    check_settings(raw, [instance.name for instance in wanted.instances], findings)
+    facts = facts if isinstance(facts, Mapping) else {}
+    check_release(wanted, data, findings)
+    accelerator = resolve_accelerator(wanted, facts, data, findings)
+    rules = fact.mapping(data.rules, "host")
+    removed = removed_instances(wanted, facts)
+    for name in removed:
+        findings.note(
+            "instance-removed", "vllm_instances", f"{name} is deployed and no longer wanted"
+        )
+    check_host(
+        facts,
+        rules,
+        fact.words(accelerator_data(data, accelerator), "cpu_flags"),
+        findings,
+    )
+    check_nvcc(wanted, facts, findings)
+    check_glibc(facts, data, accelerator, findings)
+    runtime = plan_runtime(wanted, facts, data, accelerator, findings)
+    disks = check_disks(wanted, facts, rules, runtime, findings)
+    check_ports(wanted, facts, removed, findings)
+    driver = check_driver(facts, data, findings) if accelerator == "cuda" else None
+    gpus = usable_gpus(wanted, facts, removed, findings) if accelerator == "cuda" else []
+    assigned = assign_gpus(wanted, gpus, findings)
+    context = fact.integer(data.rules, "memory", "context") or 0
+    check_shared_memory(wanted, assigned, context, findings)
+    models = {one.where: check_model(one, wanted, facts, findings) for one in wanted.instances}
+    check_ram(wanted, facts, rules, accelerator, models, findings)
+    host = _Host(wanted, facts, data, accelerator, runtime)
+    instances = [
+        _plan_instance(one, host, models[one.where], assigned[one.where], findings)
+        for one in wanted.instances
+    ]
+    return {
+        "schema": SCHEMA,
+        "release": wanted.release,
+        "accelerator": accelerator,
+        "problems": findings.problems,
+        "notes": findings.notes,
+        "runtime": runtime,
+        "driver": driver,
+        "disks": disks,
+        "instances": instances,
+        "removed_instances": removed,
+    }
+
+
+@dataclass(frozen=True)
+class _Host:
+    """What every instance's plan looks at.
+
+    Attributes:
+        wanted: The whole wanted state.
+        facts: The facts.
+        data: The release's data.
+        accelerator: `cuda` or `cpu`.
+        runtime: The plan's runtime, or None.
+    """
+
+    wanted: Wanted
+    facts: Mapping[str, Any]
+    data: ReleaseData
+    accelerator: str
+    runtime: Mapping[str, Any] | None
+
+
+def _plan_instance(
+    instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], findings: Findings
+) -> dict[str, Any]:
+    rules = fact.mapping(host.data.rules, "dtypes")
+    extra = check_extra_args(instance, host.data.flags, findings)
+    if host.accelerator == "cpu":
+        _check_cpu_keys(instance, findings)
+    else:
+        _check_cuda_keys(instance, findings)
+        minimum = fact.text(accelerator_data(host.data, "cuda"), "compute_capability")
+        check_assigned(instance, gpus, minimum, findings)
+    dtype = resolve_dtype(instance, model, gpus, rules, findings)
+    check_quantization(quantization(instance, model), instance, gpus, rules, findings)
+    memory = plan_memory(
+        instance,
+        model,
+        Setting(
+            accelerator=host.accelerator,
+            release=host.wanted.release,
+            graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
+            dtype=dtype or "float16",
+            gpus=gpus,
+        ),
+        fact.mapping(host.data.rules, "memory"),
+        fact.mapping(rules, "bytes"),
+        findings,
+    )
+    backend = None
+    if host.accelerator == "cuda":
+        situation = _situation(instance, host, model, gpus, dtype)
+        backend = plan_backend(instance, situation, gpus, host.data, findings)
+    path = model_path(instance, host.wanted)
+    config = build_config(instance, host.accelerator, path, extra, backend)
+    if memory is not None and instance.max_model_len is None:
+        own = model_length(model) if model is not None else None
+        if own is not None and memory["max_model_len"] < own:
+            config["max-model-len"] = memory["max_model_len"]
+    uuids = [gpu.uuid for gpu in gpus]
+    return {
+        "name": instance.name,
+        "unit": instance.unit,
+        "host": instance.host,
+        "port": instance.port,
+        "url": url_of(instance.host, instance.port),
+        "served_model_name": default_served_name(instance),
+        "model": {
+            "source": "local" if instance.local else "hub",
+            "repo_id": None if instance.local else instance.model or None,
+            "revision": None if instance.local else instance.revision,
+            "path": path,
+        },
+        "config": config,
+        "environment": build_environment(
+            instance,
+            host.accelerator,
+            uuids,
+            fact.mapping(host.facts, "nvcc"),
+            backend,
+            findings,
+        ),
+        "limits": instance.limits,
+        "gpus": uuids,
+        "dtype": dtype,
+        "attention_backend": {
+            "selected": backend["selected"] if backend is not None else None,
+            "mechanism": backend["mechanism"] if backend is not None else None,
+            "key": _backend_key(backend) if backend is not None else None,
+            "trial": backend["trial"] if backend is not None else [],
+            "candidates": backend["candidates"] if backend is not None else [],
+        },
+        "memory": memory,
+    }
+
+
+def _backend_key(backend: Mapping[str, Any]) -> str:
+    """Return the name of the flag or variable that chooses the backend."""
+    if backend["mechanism"] == "flag":
+        return dashed(str(backend["flag"]))
+    return str(backend["environment"])
+
+
+def _situation(
+    instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], dtype: str | None
+) -> Situation:
+    shape = (
+        read_shape(model, fact.mapping(host.data.rules, "memory")) if model is not None else None
+    )
+    compiler, compiler_note = compiler_situation(host.facts, host.runtime)
+    kv_dtype = instance.extra_args.get("kv-cache-dtype")
+    return Situation(
+        capability=min((gpu.capability for gpu in gpus if gpu.capability), default=()),
+        dtype=dtype,
+        kv_cache_dtype=kv_dtype if isinstance(kv_dtype, str) else "auto",
+        head_dim=shape.head_dim if shape is not None else None,
+        mla=shape.mla if shape is not None else None,
+        nvcc=fact.dig(host.facts, "nvcc", "found") is True,
+        compiler=compiler,
+        compiler_note=compiler_note,
+    )
+
+
+def _check_cuda_keys(instance: Instance, findings: Findings) -> None:
+    if "cpu_kvcache_space" in instance.given:
+        findings.problem(
+            "cpu-key-on-cuda",
+            instance.at("cpu_kvcache_space"),
+            "cpu_kvcache_space has no meaning with GPUs",
+            "remove it; gpu_memory_utilization rules the KV cache there",
+        )
+
+
+def _check_cpu_keys(instance: Instance, findings: Findings) -> None:
+    for key, given in (
+        ("gpus", "gpus" in instance.given),
+        ("tensor_parallel_size", instance.tensor_parallel_size > 1),
+    ):
+        if given:
+            findings.problem(
+                "gpu-key-on-cpu",
+                instance.at(key),
+                f"{key} has no meaning on accelerator cpu",
+                "remove it, or set vllm_accelerator: cuda",
+            )
+    for key in ("attention_backend", "gpu_memory_utilization"):
+        if key in instance.given:
+            findings.note(
+                "unused-on-cpu",
+                instance.at(key),
+                f"{key} is left out on accelerator cpu, where vLLM has one backend and "
+                "cpu_kvcache_space sets the KV cache",
+            )

@@ -1,0 +1,221 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import systemd
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("plain", '"plain"'),
+        ("two words", '"two words"'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("back\\slash", r'"back\\slash"'),
+        ("100%", '"100%%"'),
+        ("$HOME", '"$HOME"'),
+        ("é", '"é"'),
+    ],
+)
+def test_words_are_quoted_as_systemd_reads_them(word: str, quoted: str) -> None:
+    assert systemd.quote(word) == quoted
+
+
+@pytest.mark.parametrize("word", ["a\nb", "a\0b", "\x1b[0m", "a\x7f"])
+def test_control_characters_are_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        systemd.quote(word)
+
+
+def test_a_dollar_in_an_argument_is_not_a_variable() -> None:
+    assert systemd.argument("$5") == '"$$5"'
+
+
+def test_the_drop_in_keeps_each_setting_on_a_line_of_its_own() -> None:
+    text = systemd.drop_in(
+        "vllm@a.service",
+        ["/opt/vllm/releases/r/bin/python", "-I", "100%"],
+        "/opt/vllm/releases/r",
+        {"A": "1 2"},
+        ["DevicePolicy=closed"],
+        ["/srv/m"],
+    )
+    assert text.splitlines()[1:] == [
+        "[Unit]",
+        'RequiresMountsFor="/srv/m"',
+        "[Service]",
+        'ExecStart="/opt/vllm/releases/r/bin/python" "-I" "100%%"',
+        "DevicePolicy=closed",
+        'Environment="A=1 2"',
+        (
+            'Environment="PATH=/opt/vllm/releases/r/bin:'
+            '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
+        ),
+        'Environment="PYTHONPYCACHEPREFIX=/opt/vllm/releases/r/.pycache"',
+        'Environment="VIRTUAL_ENV=/opt/vllm/releases/r"',
+    ]
+
+
+def test_the_cuda_toolkit_is_on_the_path_where_the_plan_names_it() -> None:
+    text = systemd.drop_in("u", ["/v"], "/v", {"CUDA_HOME": "/usr/local/cuda"}, [], [])
+    assert 'Environment="PATH=/v/bin:/usr/local/cuda/bin:/usr/local/sbin:' in text
+
+
+def test_the_configuration_is_what_a_yaml_parser_reads() -> None:
+    import yaml
+
+    config = {
+        "model": "/srv/a: b",
+        "port": 8000,
+        "enforce-eager": True,
+        "gpu-memory-utilization": 0.85,
+        "served-model-name": ["a", "é"],
+        "limit-mm-per-prompt": {"image": 1},
+        "dtype": "off",
+    }
+    assert yaml.safe_load(systemd.config_file("vllm@a.service", config)) == config
+
+
+def test_fingerprints_tell_configurations_apart() -> None:
+    one = systemd.fingerprint("unit", {"a": 1, "b": 2})
+    assert one == systemd.fingerprint("unit", {"b": 2, "a": 1})
+    assert one != systemd.fingerprint("unit", {"a": 1, "b": 3})
+    assert len(one) == 16
+
+
+# systemctl show --property Id,ActiveState,MainPID of two units, Debian 12
+SHOWN = """MainPID=0
+Id=vllm@a.service
+ActiveState=inactive
+
+MainPID=77
+Id=vllm@b.service
+ActiveState=active
+"""
+
+
+def test_several_units_are_read_from_one_answer() -> None:
+    assert systemd.parse_show(SHOWN) == [
+        {"MainPID": "0", "Id": "vllm@a.service", "ActiveState": "inactive"},
+        {"MainPID": "77", "Id": "vllm@b.service", "ActiveState": "active"},
+    ]
+
+
+def test_the_fingerprint_of_a_running_server() -> None:
+    environ = b"PATH=/bin\0COMPUTE_PLANE_FINGERPRINT=0123456789abcdef\0HOME=/\0"
+    assert systemd.variable(environ, systemd.FINGERPRINT) == "0123456789abcdef"
+    assert systemd.variable(b"PATH=/bin\0", systemd.FINGERPRINT) is None
+    assert systemd.variable(None, systemd.FINGERPRINT) is None
+
+
+SECRETS = ["plain", 'with "quotes"', r"back\slash \" twice", "$HOME `id`", "a=b # c", " é "]
+
+
+@pytest.mark.parametrize("value", SECRETS)
+def test_a_secret_is_read_as_it_was_written(value: str) -> None:
+    text = systemd.environment_file("vllm@a.service", {"VLLM_API_KEY": value, "B": "2"})
+    assert systemd.read_environment_file(text) == {"VLLM_API_KEY": value, "B": "2"}
+    assert text.count("\n") == 3
+
+
+def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValueError, match="VLLM_API_KEY") as refusal:
+        systemd.environment_file("u", {"VLLM_API_KEY": "geheim\nB=2"})
+    assert "geheim" not in str(refusal.value)
+
+
+def test_a_file_of_secrets_that_a_person_wrote_is_read() -> None:
+    text = "# mine\n\nVLLM_API_KEY=abc\n ; not this\nX='y z'\nnothing\n"
+    assert systemd.read_environment_file(text) == {"VLLM_API_KEY": "abc", "X": "y z"}
+    assert systemd.read_environment_file(None) == {}
+
+
+# /proc/driver/nvidia/gpus/<bus>/information as the driver writes it.
+INFORMATION = """\
+Model: \t\t NVIDIA GeForce RTX 3090
+IRQ:   \t\t 120
+GPU UUID: \t GPU-{uuid}
+Video BIOS: \t 94.02.42.00.0f
+Bus Type: \t PCIe
+Bus Location: \t 0000:01:00.0
+Device Minor: \t {minor}
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nodes"),
+    [
+        (["GPU-a"], ["/dev/nvidia1"]),
+        (["GPU-b", "GPU-a"], ["/dev/nvidia0", "/dev/nvidia1"]),
+        (["GPU-c"], None),
+        (["0"], None),
+        ([], []),
+    ],
+)
+def test_the_nodes_of_gpus(gpus: list[str], nodes: list[str] | None) -> None:
+    texts = [INFORMATION.format(uuid="a", minor=1), INFORMATION.format(uuid="b", minor=0), ""]
+    assert systemd.device_nodes(gpus, texts) == nodes
+
+
+def test_every_gpu_is_allowed_where_the_driver_does_not_tell() -> None:
+    policy = systemd.device_policy(None)
+    assert policy[0] == "DevicePolicy=closed"
+    assert "DeviceAllow=char-195 rw" in policy
+    assert "DeviceAllow=char-nvidia-uvm rw" in policy
+    assert systemd.device_policy([]) == ["DevicePolicy=closed"]
+
+
+@pytest.mark.parametrize(
+    ("active", "running", "reason"),
+    [
+        ("active", "new", None),
+        ("activating", "new", None),
+        ("active", "old", "its configuration has changed"),
+        ("activating", "old", "its configuration has changed"),
+        ("active", None, "it is not running"),
+        ("activating", None, "it is not running"),
+        ("inactive", None, "it is inactive"),
+        ("failed", None, "it is failed"),
+        ("", None, "it is not there"),
+    ],
+)
+def test_why_a_service_is_started(active: str, running: str | None, reason: str | None) -> None:
+    assert systemd.needs_start(active, running, "new") == reason
+
+
+@pytest.mark.parametrize(
+    ("after", "crashed"),
+    [
+        # Between the stop and the start of a restart.
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "77"}, False),
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "0"}, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, False),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, False),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, True),
+        ({"ActiveState": "failed", "SubState": "failed", "NRestarts": "0"}, True),
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, True),
+    ],
+)
+def test_a_server_that_ended_by_itself(after: dict[str, str], crashed: bool) -> None:
+    assert systemd.has_crashed({"NRestarts": "0"}, after) is crashed
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("(APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved", "Resolved"),
+        (
+            "INFO 11-22 22:05:05 [importing.py:44] 0 active driver(s) found",
+            "0 active driver(s) found",
+        ),
+        ("(EngineCore_DP0 pid=7) Loading safetensors: 50%", "Loading safetensors: 50%"),
+        ("Traceback (most recent call last):", "Traceback (most recent call last):"),
+        ("", ""),
+    ],
+)
+def test_what_a_log_line_says(line: str, text: str) -> None:
+    assert systemd.log_text(line) == text

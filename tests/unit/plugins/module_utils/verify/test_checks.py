@@ -1,0 +1,405 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every check against the scripted server: right, wrong, refused, malformed, broken off, hanging.
+
+The check that runs a model's code needs systemd: tests/integration/verify has its table.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from endpoints.scripted import (
+    GOOD,
+    KEY,
+    LENGTH,
+    MODEL,
+    REFUSAL,
+    SIMPLIFIED,
+    TRADITIONAL,
+    ScriptedServer,
+    chat,
+    chunks,
+    serving,
+    tool_call,
+)
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify import (
+    sandbox as verify_sandbox,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.checks import (
+    Checks,
+    Subject,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
+    Client,
+    ClientError,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
+    DEFAULT_SUITE,
+    read_suite,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUESTION = {"name": "capital", "prompt": "What is the capital of France?", "expect": "Paris"}
+GIB = 1 << 30
+GPU = "GPU-1"
+
+
+class FakeMachine:
+    """The machine as the checks see it.
+
+    Attributes:
+        lines: The lines of the unit's journal.
+        used: What the unit's process holds of a GPU of 24 GiB, in GiB.
+    """
+
+    def __init__(self) -> None:
+        self.lines = ["(EngineCore_DP0 pid=1) INFO Using AttentionBackendEnum.TRITON_ATTN backend."]
+        self.used = 20.0
+        self.uuid = GPU
+
+    def gpus(self) -> list[dict[str, Any]]:
+        ours = {"unit": "vllm@m.service", "memory_used_bytes": int(self.used * GIB)}
+        other = {"unit": None, "memory_used_bytes": GIB}
+        return [
+            {
+                "index": 0,
+                "uuid": self.uuid,
+                "name": "NVIDIA GeForce RTX 3090",
+                "memory_total_bytes": 24 * GIB,
+                "memory_free_bytes": int((23 - self.used) * GIB),
+                "processes": [ours, other],
+            }
+        ]
+
+    def journal(self, unit: str, pattern: str) -> list[str]:
+        assert unit == "vllm@m.service"
+        return self.lines
+
+
+SUBJECT = Subject(
+    name="m",
+    release="0.14.1",
+    max_model_len=LENGTH,
+    tools=True,
+    attention_backend="TRITON_ATTN",
+    gpus=(GPU,),
+    gpu_memory_utilization=0.85,
+    unit="vllm@m.service",
+)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[ScriptedServer, Client]]:
+    with serving() as server:
+        server.key = KEY
+        with Client(sys.executable, server.url, MODEL, key=KEY, timeout=1) as client:
+            yield server, client
+
+
+@pytest.fixture
+def server(shared: tuple[ScriptedServer, Client]) -> ScriptedServer:
+    shared[0].script, shared[0].key = dict(GOOD), KEY
+    return shared[0]
+
+
+@pytest.fixture
+def client(shared: tuple[ScriptedServer, Client]) -> Client:
+    return shared[1]
+
+
+def verdicts(
+    client: Client, machine: FakeMachine | None = None, subject: Subject = SUBJECT
+) -> dict[str, dict[str, Any]]:
+    """The results of the whole suite, but for the check that needs a sandbox."""
+    suite = [name for name in DEFAULT_SUITE if name != "is_prime"]
+    checks = Checks(client, subject, machine or FakeMachine())
+    return {
+        check.name: checks.run(check) for check in read_suite(suite, [QUESTION], "warning", "m")
+    }
+
+
+def failed(results: dict[str, dict[str, Any]]) -> list[str]:
+    return [name for name, result in results.items() if result["outcome"] == "failed"]
+
+
+def test_a_good_server_passes_every_check(server: ScriptedServer, client: Client) -> None:
+    results = verdicts(client)
+    assert {name: result["outcome"] for name, result in results.items()} == dict.fromkeys(
+        results, "passed"
+    )
+    assert results["capital"]["answer"] == "It is Paris."
+    assert results["capital"]["question"] == "What is the capital of France?"
+    assert results["streaming"]["figures"]["ttft_seconds"] > 0
+    assert results["gpu_memory"]["detail"].startswith("GPU 0: 20.0 GiB used of a budget of 20.4")
+    assert "2.0" not in results["concurrency"]["question"]
+
+
+BREAKS = ("break off", b'{"choices": [')
+
+CASES: list[tuple[str, Any, str, str]] = [
+    ("/health", (503, b""), "health", "answered 503"),
+    ("/health", "hang", "health", "did not answer within 1 s"),
+    ("/version", {"version": "0.13.0"}, "version", "vLLM 0.13.0, expected 0.14.1"),
+    ("/version", b"<html>", "version", "JSON object"),
+    ("/version", [1], "version", "JSON object"),
+    ("/version", "hang", "version", "did not answer within 1 s"),
+    ("/v1/models", {"data": []}, "models", "no model"),
+    ("/v1/models", {}, "models", "no list of models"),
+    (
+        "/v1/models",
+        {"data": [{"id": MODEL, "max_model_len": 64}]},
+        "models",
+        "max_model_len 64, expected 128",
+    ),
+    ("/v1/models", {"data": [{"id": "other"}]}, "models", "the server has other, not m"),
+    # Traditional Chinese
+    ("chinese", chat(SIMPLIFIED), "chinese", "not in traditional Chinese"),
+    ("chinese", chat(TRADITIONAL + SIMPLIFIED), "chinese", "not in traditional Chinese"),
+    ("chinese", chat(REFUSAL), "chinese", "not in Chinese"),
+    ("chinese", chat("機器學習是讓電腦學習。"), "chinese", "at least 40"),
+    ("chinese", chat("機器學習是機器學習。" * 20), "chinese", "round in circles"),
+    (
+        "chinese",
+        chat("春眠不覺曉處處聞啼鳥夜來風雨聲花落知多少床前明月光" * 3),
+        "chinese",
+        "does not explain",
+    ),
+    ("chinese", chat(""), "chinese", "answered nothing"),
+    ("chinese", chat(None), "chinese", "answered nothing"),
+    # Two turns
+    ("turn 2", chat("It is 70."), "multi_turn", "its last number is 70, expected equals 69"),
+    ("turn 2", chat(REFUSAL), "multi_turn", "no number in it"),
+    ("turn 2", chat("169"), "multi_turn", "169"),
+    ("turn 2", chat("sixty-nine"), "multi_turn", "no number in it"),
+    ("turn 1", (500, b"EngineDeadError"), "multi_turn", "answered 500"),
+    # Streaming
+    ("stream", chunks(["one ", "two"], done=False), "streaming", "without [DONE]"),
+    ("stream", ("break off", chunks(["one "], done=False)), "streaming", "broke off"),
+    ("stream", chunks(["one ", "two"], reason=None), "streaming", "finish_reason"),
+    ("stream", chunks(["all at once"]), "streaming", "1 pieces"),
+    ("stream", b"data: {nonsense\n\ndata: [DONE]\n\n", "streaming", "a chunk that is none"),
+    ("stream", chat("no stream"), "streaming", "without [DONE]"),
+    ("stream", (500, b"EngineDeadError"), "streaming", "EngineDeadError"),
+    ("stream", "hang", "streaming", "did not answer within 1 s"),
+    # JSON by a schema
+    ("structured", chat('{"city": "Paris"'), "structured_output", "not JSON"),
+    ("structured", chat("{}"), "structured_output", "does not fit the schema"),
+    (
+        "structured",
+        chat('{"city": "Rome", "is_capital": true}'),
+        "structured_output",
+        "does not fit the schema",
+    ),
+    ("structured", chat(REFUSAL), "structured_output", "not JSON"),
+    ("structured", (400, b"no grammar"), "structured_output", "no grammar"),
+    # Tools
+    ("tools", chat("It is sunny."), "tool_call", "called no tool: 'It is sunny.'"),
+    ("tools", chat(REFUSAL), "tool_call", "called no tool"),
+    ("tools", tool_call("get_weather", '{"city": '), "tool_call", "malformed"),
+    ("tools", tool_call("get_weather", "[]"), "tool_call", "malformed"),
+    ("tools", tool_call("get_weather", '{"city": "Paris"}'), "tool_call", "expected get_weather"),
+    ("tools", tool_call("rm", '{"city": "Taipei"}'), "tool_call", "called rm"),
+    # Several at once
+    ("concurrent", (503, b"overloaded"), "concurrency", "4 of 4 requests failed"),
+    ("concurrent", chat(""), "concurrency", "answered nothing"),
+    (
+        "concurrent",
+        lambda body: "hang" if "number 3" in json.dumps(body) else chat("one"),
+        "concurrency",
+        "1 of 4 requests failed: request 3",
+    ),
+    # The context's limit
+    ("/v1/completions", (400, b"too long"), "context_limit", "answered 400, expected 200"),
+    (
+        "/v1/completions",
+        lambda body: {"usage": {"prompt_tokens": len(body["prompt"])}},
+        "context_limit",
+        "answered 200, expected 400",
+    ),
+    (
+        "/v1/completions",
+        lambda body: (
+            {"usage": {"prompt_tokens": 5}} if len(body["prompt"]) < LENGTH else (400, b"")
+        ),
+        "context_limit",
+        "it read 5",
+    ),
+    (
+        "/v1/completions",
+        lambda body: (
+            {"usage": {"prompt_tokens": len(body["prompt"])}}
+            if len(body["prompt"]) < LENGTH
+            else (500, b"CUDA error")
+        ),
+        "context_limit",
+        "500, expected 400",
+    ),
+    # A user's own question
+    ("question", chat("Berlin."), "capital", "nothing in it matches 'Paris'"),
+    ("question", chat(REFUSAL), "capital", "nothing in it matches"),
+    ("question", chat(None), "capital", "nothing in it matches"),
+    ("question", {"choices": []}, "capital", "no choice in it"),
+    ("question", b"{", "capital", "JSON object"),
+    ("question", (500, b"EngineDeadError"), "capital", "EngineDeadError"),
+    ("question", BREAKS, "capital", "broke off"),
+    ("question", "hang", "capital", "did not answer within 1 s"),
+]
+# What every question to the model can meet.
+CASES += [
+    (kind, action, check, detail)
+    for kind, check in (
+        ("chinese", "chinese"),
+        ("turn 2", "multi_turn"),
+        ("structured", "structured_output"),
+        ("tools", "tool_call"),
+    )
+    for action, detail in (
+        ((500, b"EngineDeadError"), "EngineDeadError"),
+        (BREAKS, "broke off"),
+        (b"{malformed", "JSON object"),
+        ("hang", "did not answer within 1 s"),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "check", "detail"), CASES, ids=[f"{c[2]}: {c[3]}" for c in CASES]
+)
+def test_one_wrong_answer_fails_its_own_check_alone(
+    server: ScriptedServer, client: Client, kind: str, action: Any, check: str, detail: str
+) -> None:
+    server.script[kind] = action
+    suite = [check] if check != "capital" else []
+    entries = read_suite(suite, [QUESTION], "warning", "m")
+    checks = Checks(client, SUBJECT, FakeMachine())
+    results = {entry.name: checks.run(entry) for entry in entries}
+    assert failed(results) == [check]
+    assert detail in results[check]["detail"]
+
+
+def test_a_key_that_is_not_asked_for_is_noticed(server: ScriptedServer, client: Client) -> None:
+    server.key = None
+    results = verdicts(client)
+    assert failed(results) == ["api_key"]
+    assert "answered 200, expected 401" in results["api_key"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "outcome", "detail"),
+    [
+        (
+            ["INFO Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN']"],
+            "failed",
+            "uses FLASH_ATTN, planned was TRITON_ATTN",
+        ),
+        (["INFO Using AttentionBackendEnum.FLASHINFER backend."], "failed", "uses FLASHINFER"),
+        (["Using backend TORCH_SDPA for vit attention"], "skipped", "does not say"),
+        ([], "skipped", "does not say"),
+    ],
+)
+def test_the_attention_backend_is_the_engines_word(
+    server: ScriptedServer, client: Client, lines: list[str], outcome: str, detail: str
+) -> None:
+    machine = FakeMachine()
+    machine.lines = lines
+    result = verdicts(client, machine)["attention_backend"]
+    assert (result["outcome"], detail in result["detail"]) == (outcome, True)
+
+
+@pytest.mark.parametrize(
+    ("used", "uuid", "detail"),
+    [
+        (1.0, GPU, "much less than planned"),
+        (22.6, GPU, "more than planned"),
+        (20.0, "GPU-2", "GPU-1 is not there"),
+    ],
+)
+def test_gpu_memory_that_is_not_as_planned_is_told(
+    server: ScriptedServer, client: Client, used: float, uuid: str, detail: str
+) -> None:
+    machine = FakeMachine()
+    machine.used, machine.uuid = used, uuid
+    results = verdicts(client, machine)
+    assert failed(results) == ["gpu_memory"]
+    assert detail in results["gpu_memory"]["detail"]
+    assert results["gpu_memory"]["severity"] == "warning"
+
+
+def test_what_does_not_apply_is_skipped_and_says_why(server: ScriptedServer) -> None:
+    server.key = None
+    with Client(sys.executable, server.url, MODEL, timeout=5) as client:
+        results = verdicts(client, subject=Subject("m"))
+    skipped = {name: r["detail"] for name, r in results.items() if r["outcome"] == "skipped"}
+    assert skipped == {
+        "version": "no release is wanted",
+        "tool_call": "tool calls are not enabled",
+        "api_key": "the endpoint has no API key",
+        "attention_backend": "no attention backend is planned",
+        "gpu_memory": "the plan has no GPU",
+    }
+    assert failed(results) == []
+
+
+def test_nobody_listening_fails_every_check_at_once() -> None:
+    with Client(sys.executable, "http://127.0.0.1:1", MODEL, key="k", timeout=1) as client:
+        results = verdicts(client)
+    assert set(failed(results)) == set(results) - {"attention_backend", "gpu_memory"}
+    assert "cannot be reached" in results["health"]["detail"]
+
+
+def test_a_check_is_tried_again_as_often_as_it_may_be(
+    server: ScriptedServer, client: Client
+) -> None:
+    answers = iter([(500, b""), chat("Berlin"), chat("Paris")])
+    server.script["question"] = lambda _body: next(answers)
+    checks = Checks(client, SUBJECT, None)
+    (entry,) = read_suite([], [{**QUESTION, "retries": 2}], "error", "m")
+    result = checks.run(entry)
+    assert (result["outcome"], result["tries"]) == ("passed", 3)
+
+
+def test_turns_carry_the_models_own_answers(server: ScriptedServer, client: Client) -> None:
+    server.requests.clear()
+    (entry,) = read_suite(["multi_turn"], [], "error", "m")
+    Checks(client, SUBJECT, None).run(entry)
+    body = server.requests[-1][1]
+    assert body is not None
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert body["messages"][1]["content"] == "345"
+
+
+def test_the_sandbox_is_not_done_without(
+    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable() -> None:
+        raise verify_sandbox.Unusable("no systemd here")
+
+    monkeypatch.setattr(verify_sandbox, "check_usable", unusable)
+    (entry,) = read_suite(["is_prime"], [], "error", "m")
+    result = Checks(client, SUBJECT, None).run(entry)
+    assert (result["outcome"], result["detail"]) == ("skipped", "no systemd here")
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [("/nowhere/python", "cannot be run"), ("/bin/false", "process that asks has ended")],
+)
+def test_a_worker_that_does_not_start_is_told(python: str, message: str) -> None:
+    with pytest.raises(ClientError, match=message):
+        Client(python, "http://127.0.0.1:1", MODEL)
+
+
+def test_a_stream_that_drips_for_ever_is_ended(server: ScriptedServer, client: Client) -> None:
+    (entry,) = read_suite([{"check": "streaming", "timeout": 1}], [], "error", "m")
+    server.script["stream"] = "hang"
+    result = Checks(client, SUBJECT, None).run(entry)
+    assert result["outcome"] == "failed"
+    assert result["seconds"] < 5
