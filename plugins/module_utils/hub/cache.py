@@ -123,7 +123,7 @@ class State:
         self.blobs: dict[str, Blob] = {}
 
     def index(self, commit: str) -> dict[str, Any] | None:
-        """The index of a commit in the form that C(hf_select.select) takes; None where unknown."""
+        """The index of a commit in the form that C(select.select) takes; None where unknown."""
         names = self.indexes.get(commit)
         return None if names is None else {"weight_map": {name: name for name in names}}
 

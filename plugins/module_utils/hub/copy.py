@@ -62,7 +62,7 @@ def ssh_command(options: Mapping[str, Any]) -> list[str]:
 
 
 class Peer:
-    """Another host's cache; what C(hf_fetch.Hub) offers, as far as the module uses it.
+    """Another host's cache; what C(fetch.Hub) offers, as far as the module uses it.
 
     Args:
         cache: The repository's folder here.

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What went wrong between this host and the Hub, in words that say what to do.
 
-The codes are those of C(hf_worker.failure), and C(stalled), C(died), C(digest) and C(tools) of
-C(hf_fetch).
+The codes are those of C(worker.failure), and C(stalled), C(died), C(digest) and C(tools) of
+C(fetch).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring files from the Hub: a process of the tools' Python fetches, this one watches and verifies.
 
-The module's own process never talks to the network. It starts the worker (C(hf_worker)), follows
+The module's own process never talks to the network. It starts the worker (C(worker)), follows
 the growing files to hash them while they arrive, ends a worker from which no byte comes and starts
 it again where it stood, and waits as long as the Hub asks.
 """

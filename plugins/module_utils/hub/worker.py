@@ -4,7 +4,7 @@
 """The process that talks to the Hub, run by the tools' Python, which has huggingface_hub.
 
 It is a filter: one JSON request a line on its standard input, one JSON event a line on its
-standard output (C(hf_fetch.Worker) is the other end). It decides nothing, retries nothing and hides
+standard output (C(fetch.Worker) is the other end). It decides nothing, retries nothing and hides
 no delay: every failure is an event. When its input ends, because the module ended however it did,
 it ends.
 
@@ -161,7 +161,7 @@ def _announced(headers: Any, begin: int) -> int | None:
 
 
 def failure(error: BaseException, operation: str) -> dict[str, Any]:
-    """An exception as an event: a code that C(hf_errors) knows, and the client's own words."""
+    """An exception as an event: a code that C(errors) knows, and the client's own words."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     headers = getattr(response, "headers", {})

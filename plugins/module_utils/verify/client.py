@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An OpenAI-compatible endpoint as the checks see it: questions, whole answers, times.
 
-The module's own process never talks to the network; C(verify_worker) does, with httpx.
+The module's own process never talks to the network; C(worker) does, with httpx.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 """The process that talks to an endpoint, run by a Python that has httpx and fastjsonschema.
 
 It is a filter: one JSON request a line on its standard input, one JSON event a line on its standard
-output (C(verify_client.Client) is the other end). It judges nothing. Requests run side by side, as
+output (C(client.Client) is the other end). It judges nothing. Requests run side by side, as
 they come; each has a time in which it must be answered whole, however slowly it drips. When its
 input ends, it ends.
 
