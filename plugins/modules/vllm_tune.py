@@ -104,7 +104,9 @@ options:
 EXAMPLES = r"""
 - name: What answers a single user fastest
   compute_plane.vllm.vllm_tune:
-    wanted: "{{ vllm_preflight_wanted }}"
+    wanted:
+      release: "0.14.1"
+      instances: "{{ vllm_instances }}"
     facts: "{{ vllm_preflight_result.facts }}"
     space:
       enforce_eager: [false, true]

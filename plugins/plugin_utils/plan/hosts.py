@@ -250,7 +250,7 @@ def check_disks(
                 "host",
                 f"{entry['mount']} has {fact.gib(entry['free_bytes'])} free and "
                 f"{fact.gib(entry['needed_bytes'])} are needed for {quoted(entry['for'])}",
-                "free room there, or put vllm_opt_dir or vllm_state_dir on another file system",
+                "free room there, or mount a larger file system at one of these directories",
             )
     for path in (wanted.opt_dir, wanted.etc_dir, wanted.state_dir):
         row = fact.mapping(facts, "mounts", path)
@@ -266,7 +266,7 @@ def check_disks(
             "disk-noexec",
             "host",
             f"{wanted.opt_dir} is on a file system that is mounted noexec",
-            "mount it exec, or set vllm_opt_dir to a directory where programs may run",
+            "mount it exec, or mount another file system there",
         )
     return [mounts[mount] for mount in sorted(mounts)]
 

@@ -165,7 +165,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "disk-space": Kind(
         "A file system has too little room.",
-        "Free room, or put `vllm_opt_dir` or `vllm_state_dir` elsewhere.",
+        "Free room, or mount a larger file system at the directories in the message.",
     ),
     "disk-read-only": Kind(
         "A file system that must be written is mounted read-only.",
@@ -173,7 +173,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "disk-noexec": Kind(
         "The venv's file system is mounted noexec.",
-        "Mount it exec, or set `vllm_opt_dir` to a directory where programs may run.",
+        "Mount it exec, or mount another file system there.",
     ),
     "memory-too-small": Kind(
         "The host's memory cannot hold what the instances need.",

@@ -291,7 +291,7 @@ def _no_python(
         message = f"no Python {quoted(supported)} in reach; found {quoted(found)}"
     findings.problem(
         "python-not-found",
-        "vllm_python" if wanted.python is not None else "host",
+        "python" if wanted.python is not None else "host",
         message,
         f"install one: {str(command).format(version=best)}"
         if command and best

@@ -370,7 +370,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
         value = raw.get(key)
         if value is None:
             continue
-        variable = f"vllm_{key}"
+        # The others are options of the module; the roles leave them at their defaults.
+        variable = "vllm_runtime_venv" if key == "runtime_venv" else key
         if not isinstance(value, str):
             findings.problem(
                 "wrong-type", variable, f"{shown(value)} is not a path", "write an absolute path"
