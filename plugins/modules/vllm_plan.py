@@ -41,7 +41,6 @@ options:
         systemd take them (V(20G), V(50%)); by default what the service role has for all.
       - A key that is not one of these is a problem.
     type: raw
-    default: []
   nvcc:
     description:
       - Whether the CUDA compiler must be V(present) or V(absent) on the host, or may be V(any).

@@ -118,6 +118,11 @@ PROBLEMS: dict[str, Kind] = {
         "A check of `vllm_verify_suite` or `vllm_verify_questions` that cannot be read.",
         "Correct the entry; `docs/verification.md` has what it takes.",
     ),
+    "unknown-variable": Kind(
+        "A variable that begins with `vllm_`, that nothing reads, and that concerns a secret or the"
+        " instances.",
+        "Correct its name; one of your own must not begin with `vllm_`.",
+    ),
     "registry-address": Kind(
         "The registry's address is not the template of one.",
         "Use http or https, with `{host}` and `{instance}` where they belong.",
@@ -309,6 +314,7 @@ PROBLEMS: dict[str, Kind] = {
 
 NOTES: dict[str, str] = {
     "no-instances": "No instance is wanted.",
+    "unknown-variable": "A variable that begins with `vllm_` and that nothing reads.",
     "unknown-instance": "A setting names an instance that this host does not have.",
     "instance-removed": "A deployed instance is no longer wanted.",
     "unused-on-cpu": "A setting without effect on accelerator cpu.",

@@ -23,6 +23,8 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
 )
 
 ACCELERATORS = ("auto", "cuda", "cpu")
+# Other words for them.
+ALIASES = {"gpu": "cuda"}
 NVCC = ("any", "absent", "present")
 DEFAULT_PORT = 8000
 DEFAULT_BACKEND = "TRITON_ATTN"
@@ -355,6 +357,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
         value = raw.get(key)
         if value is None:
             continue
+        value = ALIASES.get(value, value) if isinstance(value, str) else value
         if value in choices:
             setattr(wanted, key, value)
             continue
@@ -393,7 +396,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
 
 def _read_instances(raw: Any, findings: Findings) -> list[Instance]:
     if raw is None or raw == []:
-        findings.note("no-instances", "vllm_instances", "the list is empty, so nothing will serve")
+        empty = "it is not set" if raw is None else "the list is empty"
+        findings.note("no-instances", "vllm_instances", f"{empty}, so nothing will serve")
         return []
     if not isinstance(raw, list):
         findings.problem(

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.role_variables import (
+    role_variables,
+)
+
 ROOT = Path(__file__).parents[3]
 TEXTS = (
     "README.md",
@@ -45,17 +49,6 @@ def documented() -> set[str]:
     return names
 
 
-def internal() -> set[str]:
-    """Variables that roles and playbooks set for themselves: vars/, vars:, register, loop_var."""
-    names: set[str] = set()
-    for pattern in ("roles/*/vars/*.yml", "roles/*/tasks/*.yml", "playbooks/*.yml"):
-        for path in ROOT.glob(pattern):
-            text = path.read_text(encoding="utf-8")
-            names.update(re.findall(r"^ *(vllm_\w+):", text, re.MULTILINE))
-            names.update(re.findall(r"\b(?:register|loop_var): *(vllm_\w+)", text))
-    return names
-
-
 def parts() -> set[str]:
     """Names of modules, roles and playbooks, which begin alike."""
     return {path.stem for one in ("plugins/*/*.py", "roles/*") for path in ROOT.glob(one)}
@@ -71,7 +64,7 @@ def test_every_variable_that_is_named_exists(pattern):
     public = documented()
     known = public | parts() | set(OTHERS)
     if pattern.startswith(("playbooks", "roles")):
-        known |= internal()
+        known |= role_variables().internal
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in ROOT.glob(pattern)
@@ -80,6 +73,10 @@ def test_every_variable_that_is_named_exists(pattern):
         if not (name.endswith("_") and any(one.startswith(name) for one in public))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_plan_knows_the_variables_that_are_documented():
+    assert role_variables().public == documented()
 
 
 def test_the_list_of_others_is_of_use():
