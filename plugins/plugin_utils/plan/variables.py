@@ -32,8 +32,9 @@ def names_in(text: str) -> set[str]:
     """Return the variables that a role's YAML file describes or sets.
 
     Args:
-        text: The file's text. It is not parsed, which would take a hundred times as long: a key that
-            begins like a variable of ours is one, and so is what a task registers or loops with.
+        text: The file's text. It is not parsed, which would take a hundred times as long: a key
+            that begins like a variable of ours is one, and so is what a task registers or loops
+            with.
     """
     names = set()
     for match in _NAME.finditer(text):
@@ -84,7 +85,8 @@ def check_variables(raw: Any, findings: Findings, instances_given: bool) -> None
     open, or a host would serve nothing. Any other is only noted.
 
     Args:
-        raw: `unread`, names of variables that nothing reads, and `known`, those that a user may set.
+        raw: `unread`, names of variables that nothing reads, and `known`, those that a user may
+            set.
         findings: Receives them.
         instances_given: Whether `vllm_instances` is there.
     """
