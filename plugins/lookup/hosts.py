@@ -97,8 +97,9 @@ class LookupModule(LookupBase):
         variables = variables or {}
         groups = variables.get("groups") or {}
         limit = variables.get("ansible_limit")
-        # Many hosts, and no need to build an inventory of them.
-        if limit is None and groups.get(pattern):
+        # The usual cases, without an inventory of its own.
+        members = groups.get(pattern, ())
+        if members and (limit is None or set(members).intersection(limit.split(","))):
             return [pattern]
         # A syntax check has no inventory.
         asked = context.CLIARGS.get("args") or ()

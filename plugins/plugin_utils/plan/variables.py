@@ -10,9 +10,10 @@ Ansible says nothing of a variable that no role knows: with a letter missing in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     closest,
@@ -90,10 +91,8 @@ def check_variables(raw: Any, findings: Findings, instances_given: bool) -> None
         findings: Receives them.
         instances_given: Whether `vllm_instances` is there.
     """
-    if not isinstance(raw, Mapping):
-        return
-    known: Sequence[str] = [str(name) for name in raw.get("known") or ()]
-    for name in map(str, raw.get("unread") or ()):
+    known = fact.words(raw, "known")
+    for name in fact.words(raw, "unread"):
         near = closest(name, known)
         secret = SECRET.search(name) or SECRET.search(near or "")
         message = "no role and no playbook reads this variable"
