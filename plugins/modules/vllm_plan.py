@@ -250,18 +250,18 @@ EXAMPLES = r"""
         revision: a09a35458c702b33eeacc393d103063234e8bc28
         max_model_len: 4096
         dtype: float16
-  register: vllm_plan_result
+  register: plan_result
 
 - name: Look at a host without failing
   compute_plane.vllm.vllm_plan:
     release: "0.14.1"
     instances: "{{ vllm_instances }}"
     fail_on_problems: false
-  register: vllm_plan_result
+  register: plan_result
 
 - name: Show the report
   ansible.builtin.debug:
-    msg: "{{ vllm_plan_result.report.splitlines() }}"
+    msg: "{{ plan_result.report.splitlines() }}"
 """
 
 RETURN = r"""

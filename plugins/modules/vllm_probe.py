@@ -86,11 +86,11 @@ EXAMPLES = r"""
       - python3-dev
     models:
       - /srv/models/qwen2.5-7b-instruct
-  register: vllm_probe_result
+  register: probe_result
 
 - name: Show the GPUs
   ansible.builtin.debug:
-    msg: "{{ vllm_probe_result.facts.gpu.gpus | map(attribute='name') }}"
+    msg: "{{ probe_result.facts.gpu.gpus | map(attribute='name') }}"
 """
 
 RETURN = r"""

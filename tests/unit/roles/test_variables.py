@@ -33,9 +33,7 @@ TEXTS = (
 OTHERS = {
     "vllm_flash_attn": "the package of vLLM that brings FlashAttention",
     "vllm_model_paths": "set by vllm_model, for the roles after it",
-    "vllm_plan_result": "registered in the examples of vllm_plan",
     "vllm_preflight_result": "registered by vllm_preflight, for the roles after it",
-    "vllm_probe_result": "registered in the examples of vllm_probe",
 }
 
 
