@@ -77,10 +77,11 @@ def _lines(
 ) -> list[dict[str, dict[int, Any]]]:
     """A figure of every shape as `chart` takes it, with what it was in the baseline."""
     lines = []
+    ordered = sorted(points, key=lambda point: int(point["concurrency"]))
     for shape in shapes:
         mine = {
             int(point["concurrency"]): point
-            for point in points
+            for point in ordered
             if _shape(point) == shape and point["figures"].get(metric)
         }
         lines.append(

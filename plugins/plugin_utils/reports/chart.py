@@ -68,8 +68,9 @@ def chart(lines: Sequence[Mapping[str, Mapping[int, Any]]], *, log: bool) -> dic
     """A figure against concurrency, one line a shape of load.
 
     Args:
-        lines: Of each shape, by concurrency, C(figures) (C(median), C(min), C(max)), C(ceiling) and
-            C(former) (values). A shape of which nothing was measured is empty.
+        lines: Of each shape, by concurrency and in its order, C(figures) (C(median), C(min),
+            C(max)), C(ceiling) and C(former) (values). A shape of which nothing was
+            measured is empty.
         log: Whether the values' axis is logarithmic, where all of them allow it.
 
     Returns:
@@ -91,8 +92,7 @@ def chart(lines: Sequence[Mapping[str, Mapping[int, Any]]], *, log: bool) -> dic
     axes = _Axes(streams, values, log and min(values) > 0)
     drawn = []
     for index, line in enumerate(lines):
-        figures = dict(sorted(line["figures"].items()))
-        limits, former = (dict(sorted(line[name].items())) for name in ("ceiling", "former"))
+        figures, limits = line["figures"], line["ceiling"]
         medians = {one: figure["median"] for one, figure in figures.items()}
         drawn.append(
             {
@@ -102,7 +102,7 @@ def chart(lines: Sequence[Mapping[str, Mapping[int, Any]]], *, log: bool) -> dic
                     {"x": axes.x(one), "y": axes.y(value), "value": value}
                     for one, value in limits.items()
                 ],
-                "former": axes.path(former),
+                "former": axes.path(line["former"]),
                 "medians": axes.path(medians),
                 "points": [
                     {
