@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import human_seconds
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
+    human_seconds,
+)
 
 DOCUMENTATION = r"""
 name: status_table
