@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.architectures import (
+    check_architecture,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.attention import (
     Situation,
     compiler_situation,
@@ -188,8 +191,10 @@ def _plan_instance(
         _check_cuda_keys(instance, findings)
         minimum = fact.text(accelerator_data(host.data, "cuda"), "compute_capability")
         check_assigned(instance, gpus, minimum, findings)
+    check_architecture(instance, model, host.wanted, host.data, findings)
     dtype = resolve_dtype(instance, model, gpus, rules, findings)
-    check_quantization(quantization(instance, model), instance, gpus, rules, findings)
+    registry = fact.mapping(host.data.registries, host.wanted.release)
+    check_quantization(quantization(instance, model), instance, gpus, registry, findings)
     memory = plan_memory(
         instance,
         model,

@@ -249,6 +249,10 @@ PROBLEMS: dict[str, Kind] = {
         "GPU or model cannot work in this number format.",
         "Set the `dtype` in the message: float16 instead of bfloat16 below 8.0.",
     ),
+    "architecture-unknown": Kind(
+        "The release cannot serve the model's architecture.",
+        "Set the `vllm_release` in the message, which can, or choose another model.",
+    ),
     "quantization-unsupported": Kind(
         "The GPU cannot run this quantization.",
         "Use another quantization of the model, or a newer GPU.",
@@ -330,6 +334,7 @@ NOTES: dict[str, str] = {
     "gpu-display": "A display uses the GPU's memory.",
     "gpu-mixed": "The GPUs of one instance differ.",
     "gpu-memory-tight": "Free GPU memory is barely enough at this moment.",
+    "architecture-not-listed": "An environment of one's own may know the model's architecture.",
     "graphs-tight": "CUDA graphs may not fit beside the budget.",
     "dtype-fallback": "vLLM will use another number format than the model's own.",
     "backend-caution": "Something was recorded of the chosen attention backend on such a GPU.",

@@ -30,6 +30,7 @@ class ReleaseData:
         available: The releases that there is data for, oldest first.
         release: `release.yml` of the wanted release, or None when there is none.
         flags: Long flag (with dashes) to its description, from `serve-flags.yml`.
+        registries: Release to its `models.yml`, for those that have one; read when asked for.
         locks: Lock file to its SHA-256 in hexadecimal, for the files that exist.
         rules: Name of a rule file under `plan/data` to its contents.
         errors: What could not be read, one line each.
@@ -38,6 +39,7 @@ class ReleaseData:
     available: tuple[str, ...] = ()
     release: Mapping[str, Any] | None = None
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     locks: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
