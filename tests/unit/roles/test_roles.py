@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,43 @@ def test_names_of_plays_and_tasks_begin_with_what_they_do(path: Path) -> None:
     names = [str(task.get("name")) for task in tasks(path)]
     assert names
     assert [name for name in names if name.split()[0] not in VERBS] == []
+
+
+def made_by(role: Path) -> set[str]:
+    """The variables that a role makes: what it registers, sets, and has in vars/."""
+    made: set[str] = set()
+    for path in (role / "tasks").glob("*.yml"):
+        for task in tasks(path):
+            made |= {str(task.get("register"))} | set(task.get("ansible.builtin.set_fact", {}))
+    for path in (role / "vars").glob("*.yml"):
+        made |= set(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return {name for name in made if name.startswith(role.name)}
+
+
+def graph() -> dict[str, set[str]]:
+    """Which roles each role needs: those that it includes, and those whose results it reads.
+
+    What users set in the inventory belongs to no role; any may read it.
+    """
+    roles = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
+    needs: dict[str, set[str]] = {role.name: set() for role in roles}
+    for role in roles:
+        files = [path for path in role.rglob("*") if path.suffix in (".yml", ".j2")]
+        text = "\n".join(
+            path.read_text(encoding="utf-8") for path in files if path.name != "argument_specs.yml"
+        )
+        words = set(re.findall(r"\w+", re.sub(r"(?m)^ *#.*", "", text)))
+        for other in roles:
+            names = rf"compute_plane\.vllm\.{other.name}$"
+            if other != role and (
+                made_by(other) & words or re.search(rf"(?m)(name|role): {names}", text)
+            ):
+                needs[role.name].add(other.name)
+    return needs
+
+
+def test_no_role_needs_itself_by_way_of_others() -> None:
+    needs = graph()
+    assert needs["vllm_service"] == {"vllm_preflight", "vllm_model", "vllm_endpoint"}
+    assert needs["vllm_preflight"] == set()
+    assert list(TopologicalSorter(needs).static_order())  # raises CycleError
