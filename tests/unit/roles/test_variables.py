@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-RELEASE = next(iter(sorted((ROOT / "releases").glob("*/release.yml")))).parent
+RELEASE = ROOT / "releases" / (ROOT / "releases" / "default").read_text(encoding="utf-8").strip()
 
 INSTANCE = {
     "name": "m",
@@ -58,7 +58,6 @@ GIVEN = {
     },
     "vllm_endpoint_results": [{"record": RECORD}, {"record": None}, {}],
     "vllm_bundle_dir": "/srv/bundle",
-    "vllm_bundle_release": RELEASE.name,
     "vllm_bundle_accelerator": "cpu",
     "vllm_bundle_pythons": ["3.11", "3.12"],
     "vllm_bundle_models": ["./here", "o/m@v1", "o/n"],
