@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROOT = Path(__file__).parents[3]
 FILES = [
@@ -96,3 +97,27 @@ def test_no_role_needs_itself_by_way_of_others() -> None:
     assert needs["vllm_service"] == {"vllm_preflight", "vllm_model", "vllm_endpoint"}
     assert needs["vllm_preflight"] == set()
     assert list(TopologicalSorter(needs).static_order())  # raises CycleError
+
+
+UNITS = r"(?i)seconds|percent|GB/s|times|lines|releases|processes"
+
+
+@pytest.mark.parametrize(
+    "role", sorted((ROOT / "roles").glob("vllm_*")), ids=lambda role: str(role.name)
+)
+def test_every_default_has_a_comment_with_its_unit_and_an_example(role: Path) -> None:
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+    options = specs["argument_specs"]["main"]["options"]
+    text = (role / "defaults" / "main.yml").read_text(encoding="utf-8")
+    found = re.findall(r"(?m)^((?:# .*\n)*)(vllm_\w+):", text)
+    assert {name for _, name in found} == set(yaml.safe_load(text))
+    for lines, name in found:
+        comment = re.sub(r"(?m)^# ", "", lines).replace("\n", " ").strip()
+        meaning, _, example = comment.partition("Example: ")
+        assert meaning, f"{name} has no comment"
+        assert example, f"{name} has no example"
+        if options[name]["type"] in ("int", "float"):
+            assert re.search(UNITS, meaning), f"{name}: in what unit?"
+        spec = {name: {**options[name], "default": None}}
+        validated = ArgumentSpecValidator(spec).validate({name: yaml.safe_load(example)})
+        assert validated.error_messages == []
