@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -121,3 +123,25 @@ def test_every_default_has_a_comment_with_its_unit_and_an_example(role: Path) ->
         spec = {name: {**options[name], "default": None}}
         validated = ArgumentSpecValidator(spec).validate({name: yaml.safe_load(example)})
         assert validated.error_messages == []
+
+
+def test_the_readmes_say_what_the_argument_specs_say() -> None:
+    program = ROOT / "scripts" / "role-readmes"
+    done = subprocess.run(
+        [sys.executable, program, "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "role", sorted((ROOT / "roles").glob("vllm_*")), ids=lambda role: str(role.name)
+)
+def test_a_readme_has_an_example_that_runs_the_role_and_links_that_lead_somewhere(
+    role: Path,
+) -> None:
+    text = (role / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (role / link).exists(), link
+    (play,) = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    roles = [one["role"] if isinstance(one, dict) else one for one in play["roles"]]
+    assert roles[-1] == f"compute_plane.vllm.{role.name}"
