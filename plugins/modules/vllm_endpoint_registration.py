@@ -125,7 +125,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+    record_path,
+    with_public_url,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.registration import (
     Registry,
     RegistryError,
