@@ -20,7 +20,7 @@ description:
 positional: host, labels
 options:
   _input:
-    description: Endpoint records, as P(compute_plane.vllm.endpoint_records#filter) returns them.
+    description: Endpoint records, as P(compute_plane.vllm.public_records#filter) returns them.
     type: list
     elements: dict
     required: true

@@ -133,7 +133,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.regist
     Registry,
     RegistryError,
     address,
-    with_public_url,
 )
 
 

@@ -87,16 +87,6 @@ def pause(attempt: int, retry_after: float | None) -> float:
     return max(0.0, min(wanted, LONGEST_PAUSE))
 
 
-def with_public_url(record: dict[str, Any], url: str | None, address: str | None) -> dict[str, Any]:
-    """The record as others need it: with the address under which they reach the endpoint."""
-    if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
-        url = f"http://{address}:{urlsplit(str(record['url'])).port}"
-    if url is None:
-        return record
-    url = url.rstrip("/")
-    return {**record, "url": url, "openai_base_url": f"{url}/v1"}
-
-
 class Registry:
     """A registry.
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.compute_plane.vllm.plugins.filter.endpoint_records import endpoint_records
 from ansible_collections.compute_plane.vllm.plugins.filter.model_paths import LATER, model_paths
 from ansible_collections.compute_plane.vllm.plugins.filter.model_requests import model_requests
 from ansible_collections.compute_plane.vllm.plugins.filter.pick import pick
@@ -128,24 +127,6 @@ RECORD = {
     "served_model_name": "served",
     "release": "1.2.3",
 }
-
-
-@pytest.mark.parametrize(
-    ("listen_host", "public_urls", "url"),
-    [
-        ("127.0.0.1", {}, "http://127.0.0.1:8000"),
-        ("127.0.0.1", None, "http://127.0.0.1:8000"),
-        ("0.0.0.0", {}, "http://10.0.0.7:8000"),
-        ("::", {"other": "https://x"}, "http://10.0.0.7:8000"),
-        ("0.0.0.0", {"m": "https://llm.example/"}, "https://llm.example"),
-    ],
-)
-def test_others_are_told_an_address_that_they_can_reach(
-    listen_host: str, public_urls: Any, url: str
-) -> None:
-    (record,) = endpoint_records([{**RECORD, "listen_host": listen_host}], "10.0.0.7", public_urls)
-    wanted = {"url": url, "openai_base_url": f"{url}/v1", "listen_host": listen_host}
-    assert record == {**RECORD, **wanted}
 
 
 def test_targets_have_the_address_and_labels() -> None:
