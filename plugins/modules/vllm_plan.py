@@ -21,8 +21,8 @@ description:
 options:
   release:
     description:
-      - The vLLM version, one of the directories in O(releases_dir); by default the one that the file
-        C(releases/default) of the collection names.
+      - The vLLM version, one of the directories in O(releases_dir); by default the one that the
+        file C(releases/default) of the collection names.
     type: raw
   accelerator:
     description:
