@@ -29,6 +29,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted imp
     read_wanted,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
+    default_release,
     default_releases_dir,
     load_release_data,
 )
@@ -38,7 +39,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.role_variables 
 
 # `raw`: the planner itself says what is wrong with a value, and all of it at once.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "release": {"type": "raw", "default": "0.14.1"},
+    "release": {"type": "raw", "default": default_release()},
     "accelerator": {"type": "raw", "default": "auto"},
     "instances": {"type": "raw"},
     "nvcc": {"type": "raw", "default": "any"},

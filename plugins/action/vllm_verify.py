@@ -36,6 +36,23 @@ def already_verified(arguments: dict[str, Any]) -> list[dict[str, Any]] | None:
     return [verified[name] for name in names] if verified.keys() >= set(names) else None
 
 
+def summary(endpoints: list[dict[str, Any]]) -> list[str]:
+    """A line for each endpoint: the checks that passed, the warnings, and what it said last."""
+    lines = []
+    for endpoint in endpoints:
+        checks = endpoint["verification"]["checks"]
+        by_outcome = {
+            outcome: ", ".join(one["name"] for one in checks if one["outcome"] == outcome)
+            for outcome in ("passed", "failed")
+        }
+        name = endpoint["name"] if endpoint["record"] else endpoint["served_model_name"]
+        line = f"{endpoint['url']} serves {name}, verified: {by_outcome['passed']}."
+        if by_outcome["failed"]:
+            line += f" Not passed (warnings): {by_outcome['failed']}."
+        lines.append(f"{line} It says: {endpoint['checks'][-1]['detail']}")
+    return lines
+
+
 class ActionModule(ActionBase):
     """Verifies, and writes reports also of what failed."""
 
@@ -51,7 +68,8 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         verified = already_verified(arguments)
         if verified is not None:
-            return {**result, "changed": False, "endpoints": verified, "diff": []}
+            found = {"endpoints": verified, "summary": summary(verified), "diff": []}
+            return {**result, "changed": False, **found}
         reports_dir = arguments.pop("reports_dir", None)
         arguments.pop("verified", None)
         found = self._execute_module(
@@ -64,6 +82,9 @@ class ActionModule(ActionBase):
         if reports_dir and "endpoints" in result:
             host = str(variables["inventory_hostname"])
             add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
-        if failed and "endpoints" in result:
-            result["endpoints"] = what_failed(result["endpoints"])
+        if "endpoints" in result:
+            if failed:
+                result["endpoints"] = what_failed(result["endpoints"])
+            else:
+                result["summary"] = summary(result["endpoints"])
         return result

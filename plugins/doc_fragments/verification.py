@@ -15,9 +15,7 @@ options:
     description:
       - The checks that prove an endpoint. Each is a built-in's name, a mapping with the name as
         C(check) and its options, or an own question as in O(questions).
-      - Built-in are C(health), C(version), C(models), C(chinese), C(is_prime), C(multi_turn),
-        C(streaming), C(structured_output), C(tool_call), C(concurrency), C(context_limit),
-        C(api_key), C(attention_backend) and C(gpu_memory). docs/verification.md has their options.
+      - The default has all that are built in; docs/verification.md has their options.
       - Every entry may have C(name), C(severity) (V(error) or V(warning)), C(retries),
         C(timeout) (seconds for one answer) and C(instances) (the names of those it is for).
       - A check that does not apply is skipped, and says why.

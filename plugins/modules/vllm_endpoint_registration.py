@@ -41,7 +41,9 @@ options:
     type: str
     required: true
   state:
-    description: V(absent) withdraws everything of this host that was registered.
+    description:
+      - V(absent) withdraws everything of this host that was registered, or O(only) some of it,
+        whatever the records say.
     type: str
     choices: [present, absent]
     default: present
@@ -53,12 +55,6 @@ options:
   address:
     description: The host's address, for instances that listen on all of its addresses.
     type: str
-  withdraw:
-    description:
-      - Instances to withdraw whatever their records say, because they are about to be stopped or
-        have failed. Every other instance is left alone when this is given.
-    type: list
-    elements: str
   public_urls:
     description: Addresses under which others reach an instance, by its name, in place of its own.
     type: dict
@@ -102,7 +98,8 @@ EXAMPLES = r"""
     url: https://registry.example/v1/endpoints/{host}/{instance}
     token: "{{ registry_token }}"
     host: ac-3090
-    withdraw: [qwen2.5-7b-instruct]
+    only: [qwen2.5-7b-instruct]
+    state: absent
 """
 
 RETURN = r"""
@@ -124,27 +121,19 @@ import glob
 import json
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+    record_path,
+    with_public_url,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.registration import (
     Registry,
     RegistryError,
     address,
 )
-
-
-def with_public_url(record: dict[str, Any], url: str | None, address: str | None) -> dict[str, Any]:
-    """The record as others need it: with the address under which they reach the endpoint."""
-    if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
-        url = f"http://{address}:{urlsplit(str(record['url'])).port}"
-    if url is None:
-        return record
-    url = url.rstrip("/")
-    return {**record, "url": url, "openai_base_url": f"{url}/v1"}
 
 
 class Registration:
@@ -226,18 +215,13 @@ def run(module: AnsibleModule) -> None:
         for path in sorted(glob.glob(registration.note("*").path))
     ]
     problems = []
-    withdraw, only = module.params["withdraw"], module.params["only"]
+    only = module.params["only"]
     is_wanted = module.params["state"] == "present"
-    every = sorted({*records, *noted}) if withdraw is None else withdraw
+    every = sorted({*records, *noted})
     for instance in (name for name in every if not only or name in only):
         record = records.get(instance)
         try:
-            if (
-                is_wanted
-                and withdraw is None
-                and record is not None
-                and record.get("state") == "verified"
-            ):
+            if is_wanted and record is not None and record.get("state") == "verified":
                 url = module.params["public_urls"].get(instance)
                 registration.register(
                     instance, with_public_url(record, url, module.params["address"])
@@ -266,7 +250,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "only": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str"},
-            "withdraw": {"type": "list", "elements": "str"},
             "public_urls": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 10},
             "retries": {"type": "int", "default": 4},

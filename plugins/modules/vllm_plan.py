@@ -20,9 +20,10 @@ description:
   - The rules and all problem codes are described in C(docs/plan.md) of the collection.
 options:
   release:
-    description: The vLLM version, one of the directories in O(releases_dir).
+    description:
+      - The vLLM version, one of the directories in O(releases_dir); by default the one that the
+        file C(releases/default) of the collection names.
     type: raw
-    default: 0.14.1
   accelerator:
     description:
       - V(cuda) (V(gpu) is the same), V(cpu), or V(auto), which is V(cuda) where the host has an

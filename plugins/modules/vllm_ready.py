@@ -62,13 +62,13 @@ EXAMPLES = r"""
     state: restarted
     no_block: true
 
-- name: It answers again
+- name: Check that the instance answers again
   compute_plane.vllm.vllm_ready:
     instances: [smollm2]
     timeout: 300
     publish: true
 
-- name: And truly
+- name: Check that the answers are right
   compute_plane.vllm.vllm_verify:
     endpoints:
       - {name: smollm2, url: "http://127.0.0.1:8000", served_model_name: smollm2}

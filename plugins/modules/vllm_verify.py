@@ -159,6 +159,13 @@ endpoints:
     record:
       description: The endpoint record; null for a foreign endpoint.
       type: dict
+summary:
+  description: A line for each endpoint, with the checks that passed and what it said last.
+  type: list
+  elements: str
+  returned: success
+  sample:
+    - "http://127.0.0.1:8000 serves smollm2, verified: health. It says: Paris is the capital."
 """
 
 import os

@@ -32,6 +32,11 @@ def default_releases_dir() -> Path:
     return COLLECTION / "releases"
 
 
+def default_release() -> str:
+    """Return the release that is served where the inventory names none: `releases/default`."""
+    return (default_releases_dir() / "default").read_text(encoding="utf-8").strip()
+
+
 def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
     """Read one release's data, its locks' hashes, its flags, and the planner's rules.
 

@@ -14,47 +14,31 @@ from typing import Any
 
 SEVERITIES = ("error", "warning")
 
-SERVER_CHECKS: dict[str, dict[str, Any]] = {
-    "health": {},
-    "version": {},
-    "models": {},
-    "gpu_memory": {"allowance_gib": 2.0},
-    "attention_backend": {},
-    "streaming": {"max_tokens": 24},
-    "structured_output": {"max_tokens": 64},
-    "concurrency": {"requests": 4, "max_tokens": 8},
-    "context_limit": {},
-    "api_key": {},
+CHECKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "health": ("error", {}),
+    "version": ("error", {}),
+    "models": ("error", {}),
+    "chinese": ("ability", {"min_characters": 40, "max_tokens": 320}),
+    "is_prime": ("ability", {"max_tokens": 320, "seconds": 10}),
+    "multi_turn": ("ability", {"max_tokens": 48}),
+    "streaming": ("error", {"max_tokens": 24}),
+    "structured_output": ("error", {"max_tokens": 64}),
+    "tool_call": ("ability", {"max_tokens": 96}),
+    "concurrency": ("error", {"requests": 4, "max_tokens": 8}),
+    "context_limit": ("error", {}),
+    "api_key": ("error", {}),
+    "attention_backend": ("error", {}),
+    "gpu_memory": ("warning", {"allowance_gib": 2.0}),
 }
-"""What the server and its configuration answer for, with each check's options."""
+"""The built-in checks in the order of the default suite: severity and options of each.
 
-ABILITY_CHECKS: dict[str, dict[str, Any]] = {
-    "chinese": {"min_characters": 40, "max_tokens": 320},
-    "is_prime": {"max_tokens": 320, "seconds": 10},
-    "multi_turn": {"max_tokens": 48},
-    "tool_call": {"max_tokens": 96},
-}
-"""What only a model that is able to can do."""
+`ability` stands for the severity of what only a model that is able to can do; `warning` for what
+answers are right without.
+"""
 
-DEFAULT_SUITE = (
-    "health",
-    "version",
-    "models",
-    "chinese",
-    "is_prime",
-    "multi_turn",
-    "streaming",
-    "structured_output",
-    "tool_call",
-    "concurrency",
-    "context_limit",
-    "api_key",
-    "attention_backend",
-    "gpu_memory",
-)
-
-WARNINGS = ("gpu_memory",)
-"""Server checks that are warnings unless the suite says otherwise: answers are right without."""
+SERVER_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if kind != "ability"}
+ABILITY_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if kind == "ability"}
+DEFAULT_SUITE = tuple(CHECKS)
 
 _COMMON = {
     "name": str,
@@ -206,12 +190,11 @@ def _entry_problems(where: str, entry: Any) -> list[str]:
     found = []
     kind = entry.get("check")
     if "check" in entry:
-        built_in = {**SERVER_CHECKS, **ABILITY_CHECKS}
-        if not isinstance(kind, str) or kind not in built_in:
-            return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(built_in))}"]
+        if not isinstance(kind, str) or kind not in CHECKS:
+            return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(CHECKS))}"]
         options = {
             name: (int, float) if isinstance(default, float) else int
-            for name, default in built_in[kind].items()
+            for name, default in CHECKS[kind][1].items()
         }
         rest = {key: value for key, value in entry.items() if key != "check"}
         found += _type_problems(where, rest, {**_COMMON, **options})
@@ -283,10 +266,8 @@ def read_suite(
 
 def _check(entry: Mapping[str, Any], ability: str) -> Check:
     kind = str(entry.get("check", "question"))
-    usual = "warning" if kind in WARNINGS else "error"
-    if kind in ABILITY_CHECKS:
-        usual = ability
-    options = {**SERVER_CHECKS, **ABILITY_CHECKS}.get(kind, {"max_tokens": 64, "temperature": 0})
+    usual, options = CHECKS.get(kind, ("error", {"max_tokens": 64, "temperature": 0}))
+    usual = ability if usual == "ability" else usual
     own = {key: value for key, value in entry.items() if key not in _COMMON and key != "check"}
     if isinstance(own.get("expect"), str):
         own["expect"] = {"regex": own["expect"]}

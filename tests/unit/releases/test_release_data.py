@@ -14,6 +14,10 @@ import jsonschema
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import ARGUMENTS
+from ansible_collections.compute_plane.vllm.plugins.modules import vllm_plan
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import default_release
+
 ROOT = Path(__file__).resolve().parents[3]
 RELEASES = sorted(path.parent.name for path in ROOT.glob("releases/*/release.yml"))
 SCHEMA = json.loads((ROOT / "releases" / "schema.json").read_text())
@@ -55,6 +59,17 @@ def version_tuple(version: str) -> tuple[int, ...]:
 
 def test_there_is_the_recorded_release() -> None:
     assert "0.14.1" in RELEASES
+
+
+def test_there_is_the_default_release_and_nothing_else_says_which_it_is() -> None:
+    assert default_release() in RELEASES
+    assert ARGUMENTS["release"]["default"] == default_release()
+    documented = yaml.safe_load(vllm_plan.DOCUMENTATION)["options"]["release"]
+    assert "default" not in documented
+    release = re.escape(default_release())
+    named = re.compile(rf"default\W{{1,6}}{release}|{release}\W* when not given|else `?{release}")
+    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/*/*.yml")]:
+        assert named.findall(path.read_text(encoding="utf-8")) == [], path
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -114,3 +114,41 @@ def test_files_that_cannot_be_compared(tmp_path, defaults, specs, problem):
 
 def test_role_without_defaults_and_options(tmp_path):
     assert check(tmp_path, defaults=None, specs="argument_specs: {main: }") == (0, [])
+
+
+ENTRY_POINTS = """
+argument_specs:
+  main:
+    options:
+      x: {description: X., default: 1}
+  stop:
+    options:
+      x: {description: X., default: %s}
+"""
+
+
+@pytest.mark.parametrize(("default", "count"), [("1", 0), ("2", 1)])
+def test_a_default_of_another_entry_point(tmp_path, default, count):
+    status, problems = check(
+        tmp_path, defaults="x: 1", specs=ENTRY_POINTS % default, entry_points=("main", "stop")
+    )
+    assert status == count
+    line = "meta/argument_specs.yml: stop: x documents 2 but defaults/main.yml has 1"
+    assert problems == [line] * count
+
+
+@pytest.mark.parametrize("used_in", ["roles/other/tasks/main.yml", "playbooks/site.yml"])
+@pytest.mark.parametrize("name", ["web", "a.b.web"])
+def test_every_file_that_others_start_with_is_an_entry_point(tmp_path, used_in, name):
+    path = tmp_path / used_in
+    path.parent.mkdir(parents=True)
+    include = f"{{ansible.builtin.include_role: {{name: {name}, tasks_from: stop.yml}}}}"
+    path.write_text(f"- {{block: [{include}]}}")
+    specs = "argument_specs: {main: {}}"
+    status, problems = check(
+        tmp_path / "roles" / "web", defaults="", specs=specs, entry_points=("main", "stop")
+    )
+    assert (status, problems) == (
+        1,
+        [f"meta/argument_specs.yml: lacks the entry point stop, which {used_in} starts with"],
+    )

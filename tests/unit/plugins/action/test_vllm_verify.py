@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.compute_plane.vllm.plugins.action.vllm_verify import ActionModule
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_verify import (
+    ActionModule,
+    summary,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +27,7 @@ def check(name: str, passed: bool) -> dict[str, Any]:
         "severity": "error",
         "outcome": "passed" if passed else "failed",
         "passed": passed,
-        "detail": "",
+        "detail": "Paris.",
         "question": "",
         "answer": "a very long one",
         "seconds": 0.1,
@@ -62,7 +65,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_what_passed_is_returned_whole(tmp_path: Path, run: Any) -> None:
-    assert run(returned(True), reports_dir=str(tmp_path)) == returned(True)
+    line = "http://127.0.0.1:8000 serves m, verified: health, capital. It says: Paris."
+    assert run(returned(True), reports_dir=str(tmp_path)) == {**returned(True), "summary": [line]}
     assert (tmp_path / "gpu1.html").exists()
 
 
@@ -84,9 +88,10 @@ def test_a_module_that_ended_before_it_asked_has_no_reports(tmp_path: Path, run:
 
 
 def test_what_another_task_has_just_verified_is_not_asked_again(tmp_path: Path, run: Any) -> None:
-    verified = [{"name": "other"}, {"name": "m", "passed": True}]
-    asked = {"changed": False, "endpoints": [], "msg": "the module ran"}
-    found = {"changed": False, "endpoints": [verified[1]], "diff": []}
+    (endpoint,) = returned(True)["endpoints"]
+    verified = [{**endpoint, "name": "other"}, endpoint]
+    asked = {"changed": False, "endpoints": [], "summary": [], "msg": "the module ran"}
+    found = {"changed": False, "endpoints": [endpoint], "summary": summary([endpoint]), "diff": []}
     assert run(asked, verified=verified, mode="auto") == found
     for arguments in (
         {"verified": verified, "mode": "full"},
@@ -96,3 +101,11 @@ def test_what_another_task_has_just_verified_is_not_asked_again(tmp_path: Path, 
         {},
     ):
         assert run(asked, **arguments) == asked, arguments
+
+
+def test_the_line_of_an_endpoint_says_what_was_verified_and_what_is_a_warning() -> None:
+    (endpoint,) = returned(False)["endpoints"]
+    (line,) = summary([endpoint])
+    assert line.endswith("verified: health. Not passed (warnings): capital. It says: Paris.")
+    foreign = {**endpoint, "record": None, "served_model_name": "llama"}
+    assert summary([foreign])[0].startswith("http://127.0.0.1:8000 serves llama, verified: health.")

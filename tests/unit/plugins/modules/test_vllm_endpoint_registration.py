@@ -163,8 +163,7 @@ def test_before_a_stop_it_is_withdrawn_although_it_is_verified(
     host: Host, registry: RegistryServer
 ) -> None:
     host.run()
-    assert host.run(withdraw=[])["changed"] is False
-    assert host.run(withdraw=["m"])["withdrawn"] == [
+    assert host.run(only=["m"], state="absent")["withdrawn"] == [
         registry.template.format(host="gpu1", instance="m")
     ]
     assert registry.records == {}

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import fastjsonschema
@@ -15,9 +17,11 @@ from endpoints.scripted import PRIME, SIMPLIFIED, TRADITIONAL
 from ansible_collections.compute_plane.vllm.plugins.doc_fragments.verification import (
     ModuleDocFragment,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.checks import Checks
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import ARGUMENTS
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.sandbox import read_run
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
+    CHECKS,
     DEFAULT_SUITE,
     SuiteError,
     read_suite,
@@ -130,6 +134,23 @@ def test_the_default_suite_is_the_documented_one() -> None:
     assert set(documented) == set(ARGUMENTS)
     names = [check.name for check in read_suite(DEFAULT_SUITE, [], "warning", "m")]
     assert names == list(DEFAULT_SUITE)
+
+
+def test_the_checks_are_the_documented_ones() -> None:
+    text = (Path(__file__).parents[5] / "docs" / "verification.md").read_text(encoding="utf-8")
+    section = text.split("## The checks\n")[1].split("\n## ")[0]
+    rows = re.findall(r"(?m)^\| `(\w+)` \|.*\| (\w+) \| ([^|]*)\|$", section)
+    documented = {
+        name: (
+            kind,
+            {key: float(value) for key, value in re.findall(r"`(\w+)` \((\d+)\)", options)},
+        )
+        for name, kind, options in rows
+    }
+    assert documented == CHECKS
+    assert list(documented) == list(DEFAULT_SUITE)
+    for name in CHECKS:
+        assert callable(getattr(Checks, name))
 
 
 def test_severities() -> None:

@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan's instances as vllm_service takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+DOCUMENTATION = r"""
+name: service_instances
+author: compute_plane.vllm contributors (@compute-plane)
+version_added: 0.1.0
+short_description: A plan's instances as vllm_service takes them
+description:
+  - Adds to the instances of a plan the one thing that the plan may not know before, the directory
+    in which each model has come to lie, and leaves out what M(compute_plane.vllm.vllm_service) does
+    not take.
+positional: models
+options:
+  _input:
+    description: The plan of M(compute_plane.vllm.vllm_plan).
+    type: dict
+    required: true
+  models:
+    description: The directory of each instance's model, by the instance's name.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Ensure the instances serve
+  compute_plane.vllm.vllm_service:
+    instances: "{{ plan | compute_plane.vllm.service_instances(vllm_model_paths) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: O(compute_plane.vllm.vllm_service#module:instances).
+  type: list
+  elements: dict
+"""
+
+
+def service_instances(plan: Mapping[str, Any], models: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Take the instances out of a plan.
+
+    Args:
+        plan: What vllm_plan returns as `plan`.
+        models: The directory of each instance's model, by the instance's name.
+    """
+    instances = []
+    for instance in plan["instances"]:
+        backend = instance["attention_backend"]
+        attention = {key: backend[key] for key in ("mechanism", "key", "trial")}
+        instances.append(
+            {
+                "name": instance["name"],
+                "venv": plan["runtime"]["venv"],
+                "config": {**instance["config"], "model": models[instance["name"]]},
+                "environment": instance["environment"],
+                "limits": instance["limits"],
+                "attention": attention if backend["trial"] else None,
+                "url": instance["url"],
+                "served_model_name": instance["served_model_name"],
+            }
+        )
+    return instances
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The filters of this file by name."""
+        return {"service_instances": service_instances}
