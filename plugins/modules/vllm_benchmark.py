@@ -190,6 +190,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+    API_KEY,
     needs_start,
     read_environment_file,
 )
@@ -199,7 +200,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     with_benchmark,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
-    API_KEY,
     Services,
     run,
 )

@@ -16,6 +16,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs i
 FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
 """Environment variable that tells which configuration a running server was started with."""
 
+API_KEY = "VLLM_API_KEY"
+"""Environment variable with the key that requests must bring."""
+
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MANAGED = "# Managed by Ansible (compute_plane.vllm). Your own settings: systemctl edit {unit}\n"
@@ -109,16 +112,42 @@ def environment_file(unit: str, variables: Mapping[str, str]) -> str:
     return MANAGED.format(unit=unit) + "".join(lines)
 
 
+_ENVIRONMENT_LINE = re.compile(
+    r"""[ \t\n\r]*
+    (?: [#;][^\n\r]*
+      | (?P<name>[^\n\r][^=\n\r]*)
+        (?: = (?P<quoted>(?: [ \t]* (?: '[^']*(?:'|\Z) | "(?:[^"\\]|\\.)*(?:"|\\?\Z) ) )*)
+              [ \t]* (?P<plain>(?:[^\n\r\\]|\\.)*?) [ \t]* (?: (?=[\n\r]) | \\?\Z )
+          | (?=[\n\r]) | \Z ) )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_QUOTED = re.compile(r"""'([^']*)'?|"((?:[^"\\]|\\.)*)"?""", re.DOTALL)
+
+
 def read_environment_file(text: str | None) -> dict[str, str]:
-    """The variables in such a file, as :func:`environment_file` or a person wrote them."""
+    """The variables in such a file, as :func:`environment_file` or a person wrote them.
+
+    By systemd's own rules (systemd.exec(5), "EnvironmentFile="; src/basic/env-file.c), but that a
+    comment ends with its line, as it does since systemd 254.
+
+    Args:
+        text: The file's content; C(None) where there is none.
+    """
+
+    def unescaped(escaped: str, pattern: str) -> str:
+        return re.sub(pattern, lambda match: match[1].strip("\n\r"), escaped, flags=re.DOTALL)
+
     variables = {}
-    for line in (text or "").splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith(("#", ";")):
+    for line in _ENVIRONMENT_LINE.finditer(text or ""):
+        name = (line["name"] or "").rstrip()
+        if line["plain"] is None or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
             continue
-        if len(value) > 1 and value[0] == value[-1] == '"':
-            value = re.sub(r'\\(["\\$`])', r"\1", value[1:-1])
-        variables[name] = value.strip("'") if value[:1] == "'" else value
+        parts = [
+            single + unescaped(double, r'\\(["\\$`\n])')
+            for single, double in _QUOTED.findall(line["quoted"])
+        ]
+        variables[name] = "".join([*parts, unescaped(line["plain"], r"\\(.)")])
     return variables
 
 

@@ -38,6 +38,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     releases_to_remove,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+    API_KEY,
     FINGERPRINT,
     MANAGED,
     device_nodes,
@@ -93,7 +94,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite im
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Result,NeedDaemonReload,Job,StatusText"
 )
-API_KEY = "VLLM_API_KEY"
 SUPERVISOR_MAIN = """\
 import sys
 

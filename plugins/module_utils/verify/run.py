@@ -14,7 +14,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+    API_KEY,
+    read_environment_file,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
     DEFAULT_SUITE,
     SEVERITIES,
@@ -113,13 +118,7 @@ def subject_of(deployment: Deployment) -> Subject:
 
 def api_key_of(etc_dir: str, name: str) -> str | None:
     """An instance's API key, from its environment file on this machine; C(None) without one."""
-    try:
-        with open(os.path.join(etc_dir, f"{name}.env"), encoding="utf-8") as stream:
-            text = stream.read()
-    except OSError:
-        return None
-    match = re.search(r"^VLLM_API_KEY=(['\"]?)(.*)\1\s*$", text, re.MULTILINE)
-    return match.group(2) or None if match else None
+    return read_environment_file(read(os.path.join(etc_dir, f"{name}.env"))).get(API_KEY) or None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     Host,
     deployment,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+    environment_file,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     benchmark_figures,
     benchmark_path,
@@ -256,6 +259,8 @@ def test_a_verification_is_kept_and_due_again_when_something_is_another() -> Non
         ('OTHER=1\nVLLM_API_KEY="a b"\n', "a b"),
         ("VLLM_API_KEY=\n", None),
         ("# VLLM_API_KEY=abc\n", None),
+        # As it is written where it has characters that systemd would take for its own.
+        (environment_file("vllm@m.service", {"VLLM_API_KEY": 'a$b"c\\d`e'}), 'a$b"c\\d`e'),
     ],
 )
 def test_the_key_is_in_the_environment_file(tmp_path: Path, text: str, key: str | None) -> None:
