@@ -21,6 +21,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     read_environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
+    DEFAULT_QUESTIONS,
     DEFAULT_SUITE,
     SEVERITIES,
     Check,
@@ -39,7 +40,7 @@ SCHEMA = 1
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "suite": {"type": "list", "elements": "raw", "default": list(DEFAULT_SUITE)},
-    "questions": {"type": "list", "elements": "dict", "default": []},
+    "questions": {"type": "list", "elements": "dict", "default": list(DEFAULT_QUESTIONS)},
     "ability": {"type": "str", "choices": list(SEVERITIES), "default": "warning"},
     "reports_dir": {"type": "str"},
     "tools_path": {"type": "path", "default": "/opt/vllm/tools"},

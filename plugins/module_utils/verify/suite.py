@@ -53,6 +53,15 @@ DEFAULT_SUITE = (
     "gpu_memory",
 )
 
+DEFAULT_QUESTIONS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "completion",
+        "prompt": "What is the capital of France?",
+        "expect": "Paris",
+        "max_tokens": 16,
+    },
+)
+
 WARNINGS = ("gpu_memory",)
 """Server checks that are warnings unless the suite says otherwise: answers are right without."""
 
