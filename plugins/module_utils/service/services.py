@@ -23,6 +23,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     DIRECTORIES,
     File,
+    FileError,
     read,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
@@ -712,4 +713,8 @@ class Services:
 def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
     """Run a task over the services, with the right modes for what it writes."""
     os.umask(0o022)
-    task(Services(module))
+    services = Services(module)
+    try:
+        task(services)
+    except FileError as problem:
+        services.fail(f"{problem}; vllm_service_user names the user and group of the servers")

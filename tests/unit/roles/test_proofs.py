@@ -58,3 +58,10 @@ def test_a_start_is_proved_as_the_verification_would(role: str, option: str, var
 
 def test_a_candidate_is_given_the_verifications_time_to_answer() -> None:
     assert arguments("vllm_tune")["answer_timeout"] == "{{ vllm_verify_timeout | default(omit) }}"
+
+
+@pytest.mark.parametrize("role", ["vllm_rollback", "vllm_tune", "vllm_benchmark"])
+def test_there_is_one_variable_for_the_servers_user(role: str) -> None:
+    assert arguments(role)["user"] == "{{ vllm_service_user | default(omit) }}"
+    assert ARGUMENTS["user"]["default"] == defaults("vllm_service")["vllm_service_user"]
+    assert not [name for name in defaults(role) if name.endswith("_user")]
