@@ -124,27 +124,19 @@ import glob
 import json
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+    record_path,
+    with_public_url,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.registration import (
     Registry,
     RegistryError,
     address,
 )
-
-
-def with_public_url(record: dict[str, Any], url: str | None, address: str | None) -> dict[str, Any]:
-    """The record as others need it: with the address under which they reach the endpoint."""
-    if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
-        url = f"http://{address}:{urlsplit(str(record['url'])).port}"
-    if url is None:
-        return record
-    url = url.rstrip("/")
-    return {**record, "url": url, "openai_base_url": f"{url}/v1"}
 
 
 class Registration:

@@ -15,8 +15,10 @@ import re
 import socket
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
     Verification,
@@ -154,6 +156,25 @@ def publish_state(etc_dir: str, name: str, state: str) -> bool:
         return False
     file.write()
     return True
+
+
+def with_public_url(
+    record: Mapping[str, Any], url: str | None, address: str | None
+) -> dict[str, Any]:
+    """The record as others need it: with the address under which they reach the endpoint.
+
+    Args:
+        record: The record.
+        url: The address that somebody chose; C(None) for none.
+        address: The host's, for an endpoint that listens on all addresses, which none could ask.
+    """
+    if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
+        own = urlsplit(str(record["url"]))
+        url = url_of(address, own.port, own.scheme)
+    if url is None:
+        return {**record}
+    url = url.rstrip("/")
+    return {**record, "url": url, "openai_base_url": f"{url}/v1"}
 
 
 def with_benchmark(text: str | None, result: str) -> dict[str, Any] | None:

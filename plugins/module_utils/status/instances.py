@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     read_record,
 )
@@ -143,10 +144,9 @@ def last_words(show: Mapping[str, str]) -> Verdict | None:
         return None
 
 
-def url_of(address: Address) -> str:
+def own_url(address: Address) -> str:
     """Where a server answers, seen from its host."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"http{'s' if address.tls else ''}://{host}:{address.port}"
+    return url_of(address.host, address.port, "https" if address.tls else "http")
 
 
 class Instance:
@@ -280,7 +280,7 @@ class Instance:
             "remedy": verdict.remedy,
             "cause": verdict.cause,
             "percent": verdict.percent,
-            "url": None if address is None else url_of(address),
+            "url": None if address is None else own_url(address),
             "model": None if address is None else address.model,
             "release": None if record is None else record.current.release,
             "active_state": now.active_state,

@@ -75,8 +75,8 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted imp
     Instance,
     Wanted,
     dashed,
+    own_url,
     read_wanted,
-    url_of,
 )
 
 SCHEMA = 1
@@ -208,7 +208,7 @@ def _plan_instance(
         "unit": instance.unit,
         "host": instance.host,
         "port": instance.port,
-        "url": url_of(instance.host, instance.port),
+        "url": own_url(instance.host, instance.port),
         "served_model_name": default_served_name(instance),
         "model": {
             "source": "local" if instance.local else "hub",

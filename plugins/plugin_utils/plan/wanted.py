@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     closest,
@@ -695,11 +696,9 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return address
 
 
-def url_of(host: str, port: int) -> str:
+def own_url(host: str, port: int) -> str:
     """Return the URL by which the host itself reaches an instance."""
     address = _address(host)
-    if address is None:
-        return f"http://{host}:{port}"
-    if address.is_unspecified:
-        return f"http://127.0.0.1:{port}" if address.version == 4 else f"http://[::1]:{port}"
-    return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"
+    if address is not None and address.is_unspecified:
+        return url_of("127.0.0.1" if address.version == 4 else "::1", port)
+    return url_of(host if address is None else str(address), port)
