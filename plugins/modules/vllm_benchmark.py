@@ -223,7 +223,7 @@ class Benchmark:
         self.instance = instance
         self.name = str(instance["name"])
         self.deployment = self._deployment()
-        self.flags = subject.parse_config(self.deployment.config)
+        self.flags = self.deployment.config
         secrets = read_environment_file(read(services.environment_path(self.name)))
         self.key = secrets.get(API_KEY)
         try:
@@ -311,7 +311,7 @@ class Benchmark:
         lifetime = client.START_TIMEOUT + params["time_limit"] + params["run_timeout"] + SPARE
         try:
             with (
-                client.Client(self.name, now.venv, params["user"], lifetime, self.key) as runner,
+                client.Client(self.name, now.venv, now.user, lifetime, self.key) as runner,
                 client.GpuWatch(self.instance["gpus"], python) as watch,
             ):
                 runner.wait_until_ready()

@@ -42,6 +42,11 @@ options:
     description: vLLM's version that must answer, such as V(0.14.1).
     type: str
     required: true
+  accelerator:
+    description: What the servers compute on.
+    type: str
+    required: true
+    choices: [cuda, cpu]
   unit:
     description: The text of the template unit C(vllm@.service).
     type: str
@@ -56,10 +61,20 @@ options:
         description: The instance's name.
         type: str
         required: true
+      kind:
+        description: What it is asked for.
+        type: str
+        default: chat
       venv:
         description: The virtual environment of its release.
         type: path
         required: true
+      repository:
+        description: The model's repository on the Hub; none for a local directory.
+        type: str
+      revision:
+        description: The model's commit; none for a local directory.
+        type: str
       config:
         description: vLLM's long flags without their dashes, for its C(--config) file.
         type: dict
@@ -142,6 +157,7 @@ EXAMPLES = r"""
 - name: Serve what the plan says
   compute_plane.vllm.vllm_service:
     release: "0.14.1"
+    accelerator: cpu
     unit: "{{ lookup('ansible.builtin.template', 'vllm@.service.j2') }}"
     instances:
       - name: smollm2
@@ -197,8 +213,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Common,
     Deployment,
-    Host,
     deployment,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import (
@@ -216,10 +232,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.service
 def bring_about(services: Services) -> None:
     """Decide, apply, start one after the other, prove, report."""
     module, params = services.module, services.params
-    host = Host(
+    common = Common(
         release=params["release"],
         unit=params["unit"],
         supervisor=services.supervisor()[0],
+        accelerator=params["accelerator"],
+        user=params["user"],
         config_dir=params["etc_dir"],
         start_timeout=params["start_timeout"],
         start_stall=params["start_stall"],
@@ -235,11 +253,11 @@ def bring_about(services: Services) -> None:
         name, nodes = instance["name"], services.device_nodes(instance)
         keys[name] = key_of(instance, params["release"])
         backends[name] = {
-            backend: deployment(one, host, nodes)
+            backend: deployment(one, common, nodes)
             for backend, one in candidates(instance, trials.get(keys[name]))
         }
         wanted.append(
-            next(iter(backends[name].values()), None) or deployment(instance, host, nodes)
+            next(iter(backends[name].values()), None) or deployment(instance, common, nodes)
         )
     for one in wanted:
         services.suite(one.name)  # a suite that cannot be read ends the task before any change
@@ -298,7 +316,10 @@ def main() -> None:
     """Run the module."""
     instance: dict[str, dict[str, Any]] = {
         "name": {"type": "str", "required": True},
+        "kind": {"type": "str", "default": "chat"},
         "venv": {"type": "path", "required": True},
+        "repository": {"type": "str"},
+        "revision": {"type": "str"},
         "config": {"type": "dict", "required": True},
         "environment": {"type": "dict", "default": {}},
         "limits": {
@@ -320,6 +341,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
+            "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "required": True},
             "unit": {"type": "str", "required": True},
             "instances": {
                 "type": "list",

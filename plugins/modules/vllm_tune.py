@@ -183,7 +183,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
     client,
     measure,
-    subject,
     sweep,
     tuning,
 )
@@ -239,7 +238,7 @@ class Tuning:
         if record is None:
             services.fail(f"{self.name} was never proved here; run the site playbook first")
         self.former: Deployment = record.current
-        self.flags = subject.parse_config(self.former.config)
+        self.flags = self.former.config
         self.key = services.api_key(self.name)
         reason = self._why_not()
         if reason is not None:
@@ -283,8 +282,8 @@ class Tuning:
         """The files that differ between candidates; the instance's secrets stay as they are."""
         config = self.services.config_path(self.name)
         return [
-            File(config, wanted.config, mode=0o640, group=self.params["user"]),
-            File(self.services.drop_in_path(self.name), wanted.drop_in),
+            File(config, wanted.config_text, mode=0o640, group=wanted.user),
+            File(self.services.drop_in_path(self.name), wanted.drop_in_text),
         ]
 
     # -- one candidate --------------------------------------------------------------------------
@@ -375,7 +374,7 @@ class Tuning:
         if not points:
             raise CandidateFailed("its context holds none of the loads")
         seed = random.SystemRandom().randrange(1 << 30)
-        flags = subject.parse_config(wanted.config)
+        flags = wanted.config
         gpus = self.present["gpus"]
 
         def tell(point: sweep.Point, number: int, count: int, _left: float | None) -> None:
@@ -424,7 +423,7 @@ class Tuning:
             "state": "failed",
             "reason": None,
             "ready_seconds": None,
-            "config": subject.parse_config(wanted.config),
+            "config": wanted.config,
             "points": [],
         }
         what = tuning.label(choice)
@@ -464,7 +463,7 @@ class Tuning:
             * (2 * self.params["start_timeout"] + self.params["time_limit"])
         )
         with client.Client(
-            self.name, self.former.venv, self.params["user"], lifetime, self.key
+            self.name, self.former.venv, self.former.user, lifetime, self.key
         ) as runner:
             self._tell("starting vLLM's client")
             runner.wait_until_ready()

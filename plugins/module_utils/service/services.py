@@ -34,8 +34,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Deployment,
     Record,
+    proved_text,
     read_record,
-    record_text,
     releases_to_remove,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
@@ -61,9 +61,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     make_record,
     publish_state,
     record_path,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
-    record_text as endpoint_text,
+    record_text,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
@@ -200,8 +198,8 @@ class Services:
         """The files of an instance."""
         config = self.config_path(wanted.name)
         return [
-            File(config, wanted.config, mode=0o640, group=self.params["user"]),
-            File(self.drop_in_path(wanted.name), wanted.drop_in),
+            File(config, wanted.config_text, mode=0o640, group=wanted.user),
+            File(self.drop_in_path(wanted.name), wanted.drop_in_text),
             *self.secrets(wanted.name),
         ]
 
@@ -356,7 +354,8 @@ class Services:
                 path = os.path.join(staging, wanted.unit_name)
                 paths.append(path)
                 os.mkdir(f"{path}.d")
-                for file, text in ((path, wanted.unit), (f"{path}.d/{DROP_IN}", wanted.drop_in)):
+                drop_in = f"{path}.d/{DROP_IN}"
+                for file, text in ((path, wanted.unit), (drop_in, wanted.drop_in_text)):
                     with open(file, "w", encoding="utf-8") as stream:
                         stream.write(text)
             status, output, errors = self.module.run_command(
@@ -592,7 +591,7 @@ class Services:
         record = {**make_record(wanted, last, has_key, state_dir), "state": "verified"}
         if not all(check["passed"] for check in checks):
             return None
-        if not File(record_path(etc_dir, wanted.name), endpoint_text(record)).is_right():
+        if not File(record_path(etc_dir, wanted.name), record_text(record)).is_right():
             return None
         shown = {
             "name": wanted.name,
@@ -609,7 +608,7 @@ class Services:
         if found is not None:
             has_key = api_key_of(etc_dir, wanted.name) is not None
             record = make_record(wanted, found, has_key, state_dir)
-            File(record_path(etc_dir, wanted.name), endpoint_text(record)).write()
+            File(record_path(etc_dir, wanted.name), record_text(record)).write()
         if not self.is_enabled(wanted.name):
             self.systemctl("enable", "--quiet", wanted.unit_name)
 
@@ -681,19 +680,19 @@ class Services:
 
     def keep(self, record: Record) -> None:
         """Write down what was proved."""
-        File(self.record_path(record.current.name), record_text(record), mode=0o600).write()
+        File(self.record_path(record.current.name), proved_text(record), mode=0o600).write()
 
     def prune(self, keep: int) -> list[str]:
         """Remove releases that nothing uses, but for the newest ones; returns their paths."""
         used: set[str] = set()
-        drop_ins = ""
+        supervisors = {self.supervisor()[0]}
         for path in glob.glob(self.record_path("*")):
             record = read_record(read(path))
             if record is None:  # not ours to understand: nothing is removed
                 return []
             kept = [d for d in (record.current, record.previous) if d is not None]
             used |= {one.venv for one in kept}
-            drop_ins += "".join(one.drop_in for one in kept)
+            supervisors |= {word for one in kept for word in one.command}
         proved = {}
         for marker in glob.glob(os.path.join(self.params["releases_dir"], "*", ".proved.json")):
             text = read(marker)
@@ -705,7 +704,7 @@ class Services:
             os.unlink(os.path.join(path, ".proved.json"))  # first: half of it is not usable
             shutil.rmtree(path)
         for folder in glob.glob(os.path.join(self.params["supervisors_dir"], "*")):
-            if folder not in drop_ins and folder != self.supervisor()[0]:
+            if folder not in supervisors:
                 shutil.rmtree(folder)
         return removed
 

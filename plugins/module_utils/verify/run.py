@@ -9,7 +9,6 @@ import dataclasses
 import datetime
 import json
 import os
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -84,35 +83,16 @@ def _output(*argv: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def settings_of(config: str) -> dict[str, Any]:
-    """The flags in the text of a C(--config) file that we wrote: a JSON value a line."""
-    return {
-        key: json.loads(value)
-        for key, value in re.findall(r"^([a-z][a-z0-9-]*): (.*)$", config, re.MULTILINE)
-    }
-
-
-def variable_of(drop_in: str, name: str) -> str | None:
-    """A variable's value in the text of a drop-in that we wrote."""
-    match = re.search(rf'^Environment="{name}=([^"]*)"$', drop_in, re.MULTILINE)
-    return match.group(1) if match else None
-
-
 def subject_of(deployment: Deployment) -> Subject:
     """What is known of an endpoint that this collection deployed."""
-    settings = settings_of(deployment.config)
-    gpus = variable_of(deployment.drop_in, "CUDA_VISIBLE_DEVICES") or ""
-    backend = settings.get("attention-backend") or variable_of(
-        deployment.drop_in, "VLLM_ATTENTION_BACKEND"
-    )
     return Subject(
         name=deployment.name,
         release=deployment.release,
         max_model_len=deployment.max_model_len,
-        tools=settings.get("enable-auto-tool-choice") is True,
-        attention_backend=None if backend == "auto" else backend,
-        gpus=tuple(uuid for uuid in gpus.split(",") if uuid),
-        gpu_memory_utilization=settings.get("gpu-memory-utilization"),
+        tools=deployment.config.get("enable-auto-tool-choice") is True,
+        attention_backend=deployment.attention_backend,
+        gpus=tuple(deployment.gpus),
+        gpu_memory_utilization=deployment.config.get("gpu-memory-utilization"),
         unit=deployment.unit_name,
     )
 

@@ -56,7 +56,7 @@ class Services:
             "url": "http://127.0.0.1:8000",
             "served_model_name": "a",
         }
-        host = d.Host(release="0.14.1", unit="[Service]\n", supervisor="/opt/s")
+        host = d.Common(release="0.14.1", unit="[Service]\n", supervisor="/opt/s")
         self.deployment = d.deployment(wanted, host, [])
         self.serving = self.deployment.fingerprint
         self.module, self.progress, self.results = Module(), Progress(), {}

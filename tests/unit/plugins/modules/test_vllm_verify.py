@@ -18,11 +18,11 @@ from ansible.module_utils.testing import patch_module_args
 from endpoints.scripted import GOOD, KEY, LENGTH, MODEL, SIMPLIFIED, ScriptedServer, chat, serving
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
-    Host,
+    Common,
     Record,
     deployment,
+    proved_text,
     read_record,
-    record_text,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import Services
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_verify
@@ -63,8 +63,8 @@ class Run:
             "url": self.server.url,
             "served_model_name": MODEL,
         }
-        proved = deployment(wanted, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
-        (self.state / "proved" / "m.json").write_text(record_text(Record(proved)))
+        proved = deployment(wanted, Common("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+        (self.state / "proved" / "m.json").write_text(proved_text(Record(proved)))
 
     def __call__(self, **arguments: Any) -> dict[str, Any]:
         self.server.requests.clear()

@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Common,
     Deployment,
-    Host,
     deployment,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
@@ -24,7 +24,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     benchmark_figures,
     benchmark_path,
     make_record,
-    model_of,
     record_text,
     with_benchmark,
     with_state,
@@ -75,13 +74,16 @@ CUDA = {
 def deployed(config: dict[str, Any], environment: dict[str, str]) -> Deployment:
     wanted = {
         "name": "qwen",
+        "repository": "Qwen/Qwen2.5-7B-Instruct" if config["model"] == SNAPSHOT else None,
+        "revision": COMMIT if config["model"] == SNAPSHOT else None,
         "venv": "/opt/vllm/releases/0.14.1-cuda-0",
         "config": config,
         "environment": environment,
         "url": "http://127.0.0.1:8000",
         "served_model_name": "Qwen/Qwen2.5-7B-Instruct",
     }
-    return deployment(wanted, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+    accelerator = "cuda" if config["model"] == SNAPSHOT else "cpu"
+    return deployment(wanted, Common("0.14.1", "[Unit]\n", "/opt/supervisor/0", accelerator), [])
 
 
 def verification(*checks: dict[str, Any]) -> Verification:
@@ -232,11 +234,6 @@ def test_a_benchmark_is_put_into_the_record_that_there_is() -> None:
     assert later is not None
     assert later["benchmark"] is None
     assert with_benchmark(None, benchmark("f")) is None
-
-
-@pytest.mark.parametrize("path", [None, "/srv/m", "/x/models--a--b/snapshots/main"])
-def test_a_model_that_is_not_of_the_hub(path: str | None) -> None:
-    assert model_of(path) == {"path": path, "repo_id": None, "revision": None}
 
 
 def test_a_verification_is_kept_and_due_again_when_something_is_another() -> None:

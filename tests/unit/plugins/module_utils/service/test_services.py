@@ -14,8 +14,8 @@ import pytest
 from endpoints.scripted import LENGTH, MODEL, ScriptedServer, chat, serving
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Common,
     Deployment,
-    Host,
     deployment,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
@@ -65,7 +65,7 @@ def wanted(server: ScriptedServer) -> Deployment:
         "url": server.url,
         "served_model_name": MODEL,
     }
-    return deployment(instance, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+    return deployment(instance, Common("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
 
 
 def test_the_evidence_of_a_failed_proof_is_kept_until_one_passes(
