@@ -24,6 +24,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     config_file,
     drop_in,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import make_record
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import read_state
 
 FIXTURES = Path(__file__).parents[4] / "fixtures" / "proved"
 INSTANCES = json.loads((FIXTURES / "instances.json").read_text())
@@ -49,6 +51,7 @@ def planned(which: str, old: dict[str, Any], nodes: list[str] | None) -> d.Deplo
 
 CASES = [
     ("cpu", "cpu", "current", []),
+    ("cpu", "cpu-before", "previous", []),
     ("cuda", "cuda", "current", ["/dev/nvidia0"]),
     ("cuda", "cuda-before", "previous", None),
 ]
@@ -64,6 +67,16 @@ def test_the_first_run_afterwards_restarts_and_writes_nothing(
     assert now.config_text == old["config"]
     assert now.drop_in_text == old["drop_in"]
     assert now == getattr(read, place)
+
+
+def test_the_endpoint_record_is_as_it_was() -> None:
+    _, read = record("cpu")
+    verification = read_state((FIXTURES / "verified-cpu.json").read_text())
+    assert verification is not None
+    before = json.loads((FIXTURES / "endpoint-cpu.json").read_text())
+    for now in (read.current, planned("cpu", record("cpu")[0]["current"], [])):
+        made = make_record(now, verification, key_required=False, state_dir="/none")
+        assert {**made, "host": before["host"]} == before
 
 
 @pytest.mark.parametrize(("accelerator", "which", "place", "nodes"), CASES)
@@ -94,7 +107,7 @@ def test_what_was_text_is_data() -> None:
     assert (one.release, before.release) == ("0.14.1", "0.26.0")
     _, read = record("cpu")
     assert (read.current.repository, read.current.accelerator) == (None, "cpu")
-    assert (read.current.gpus, read.previous) == ([], None)
+    assert read.current.gpus == []
 
 
 def test_it_is_written_as_the_present_schema_and_read_again() -> None:
