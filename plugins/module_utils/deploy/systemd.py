@@ -248,16 +248,6 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def parse_show(output: str) -> list[dict[str, str]]:
-    """Read C(systemctl show) of several units: C(Key=Value) lines, a blank line between units."""
-    units = []
-    for block in output.split("\n\n"):
-        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if properties:
-            units.append(properties)
-    return units
-
-
 def variable(environ: bytes | None, name: str) -> str | None:
     """A variable in a process's environment, as C(/proc/PID/environ) gives it."""
     prefix = name.encode("ascii") + b"="

@@ -86,24 +86,6 @@ def test_fingerprints_tell_configurations_apart() -> None:
     assert len(one) == 16
 
 
-# systemctl show --property Id,ActiveState,MainPID of two units, Debian 12
-SHOWN = """MainPID=0
-Id=vllm@a.service
-ActiveState=inactive
-
-MainPID=77
-Id=vllm@b.service
-ActiveState=active
-"""
-
-
-def test_several_units_are_read_from_one_answer() -> None:
-    assert systemd.parse_show(SHOWN) == [
-        {"MainPID": "0", "Id": "vllm@a.service", "ActiveState": "inactive"},
-        {"MainPID": "77", "Id": "vllm@b.service", "ActiveState": "active"},
-    ]
-
-
 def test_the_fingerprint_of_a_running_server() -> None:
     environ = b"PATH=/bin\0COMPUTE_PLANE_FINGERPRINT=0123456789abcdef\0HOME=/\0"
     assert systemd.variable(environ, systemd.FINGERPRINT) == "0123456789abcdef"
