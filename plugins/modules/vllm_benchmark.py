@@ -189,11 +189,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
-    API_KEY,
-    needs_start,
-    read_environment_file,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import needs_start
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     record_path,
     record_text,
@@ -224,8 +220,7 @@ class Benchmark:
         self.name = str(instance["name"])
         self.deployment = self._deployment()
         self.flags = self.deployment.config
-        secrets = read_environment_file(read(services.environment_path(self.name)))
-        self.key = secrets.get(API_KEY)
+        self.key = services.api_key(self.name)
         try:
             self.points, self.skipped = sweep.expand(self.params["sweep"], self._context())
         except sweep.SweepError as problem:

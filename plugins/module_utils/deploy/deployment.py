@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
@@ -239,17 +239,3 @@ _MAKERS: dict[int, Callable[[Mapping[str, Any]], Deployment]] = {
     1: _from_schema_1,
     SCHEMA: lambda data: Deployment(**data),
 }
-
-
-def releases_to_remove(proved: Mapping[str, str], used: Iterable[str], keep: int) -> list[str]:
-    """Which releases' venvs may go.
-
-    Args:
-        proved: When each venv was proved, in ISO 8601, by its path.
-        used: Venvs that a service runs with or a rollback goes to; they stay.
-        keep: How many of the others, the newest, stay too.
-    """
-    in_use = {os.path.normpath(path) for path in used}
-    spare = [path for path in proved if os.path.normpath(path) not in in_use]
-    spare.sort(key=lambda path: (proved[path], path), reverse=True)
-    return sorted(spare[keep:])

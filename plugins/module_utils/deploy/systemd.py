@@ -16,9 +16,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs i
 FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
 """Environment variable that tells which configuration a running server was started with."""
 
-API_KEY = "VLLM_API_KEY"
-"""Environment variable with the key that requests must bring."""
-
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MANAGED = "# Managed by Ansible (compute_plane.vllm). Your own settings: systemctl edit {unit}\n"
@@ -95,60 +92,6 @@ def config_file(unit: str, config: Mapping[str, Any]) -> str:
     """
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()]
     return MANAGED.format(unit=unit) + "".join(lines)
-
-
-def environment_file(unit: str, variables: Mapping[str, str]) -> str:
-    """A file for C(EnvironmentFile=) (systemd.exec(5)).
-
-    Args:
-        unit: The unit's name, for the comment at the top.
-        variables: Names and values.
-    """
-    lines = []
-    for name, value in sorted(variables.items()):
-        if any(ord(character) < 32 or ord(character) == 127 for character in value):
-            raise ValueError(f"control character in the value of {name}")
-        lines.append(name + '="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"\n')
-    return MANAGED.format(unit=unit) + "".join(lines)
-
-
-_ENVIRONMENT_LINE = re.compile(
-    r"""[ \t\n\r]*
-    (?: [#;][^\n\r]*
-      | (?P<name>[^\n\r][^=\n\r]*)
-        (?: = (?P<quoted>(?: [ \t]* (?: '[^']*(?:'|\Z) | "(?:[^"\\]|\\.)*(?:"|\\?\Z) ) )*)
-              [ \t]* (?P<plain>(?:[^\n\r\\]|\\.)*?) [ \t]* (?: (?=[\n\r]) | \\?\Z )
-          | (?=[\n\r]) | \Z ) )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_QUOTED = re.compile(r"""'([^']*)'?|"((?:[^"\\]|\\.)*)"?""", re.DOTALL)
-
-
-def read_environment_file(text: str | None) -> dict[str, str]:
-    """The variables in such a file, as :func:`environment_file` or a person wrote them.
-
-    By systemd's own rules (systemd.exec(5), "EnvironmentFile="; src/basic/env-file.c), but that a
-    comment ends with its line, as it does since systemd 254.
-
-    Args:
-        text: The file's content; C(None) where there is none.
-    """
-
-    def unescaped(escaped: str, pattern: str) -> str:
-        return re.sub(pattern, lambda match: match[1].strip("\n\r"), escaped, flags=re.DOTALL)
-
-    variables = {}
-    for line in _ENVIRONMENT_LINE.finditer(text or ""):
-        name = (line["name"] or "").rstrip()
-        if line["plain"] is None or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
-            continue
-        parts = [
-            single + unescaped(double, r'\\(["\\$`\n])')
-            for single, double in _QUOTED.findall(line["quoted"])
-        ]
-        variables[name] = "".join([*parts, unescaped(line["plain"], r"\\(.)")])
-    return variables
 
 
 def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:
@@ -276,31 +219,3 @@ def needs_start(active_state: str, running: str | None, wanted: str) -> str | No
     if running != wanted:
         return "its configuration has changed"
     return None
-
-
-def log_text(line: str) -> str:
-    """A line of vLLM's log without its process, level, time and source.
-
-    C((APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved) becomes C(Resolved).
-    """
-    return _LOG_PREFIX.sub("", line)
-
-
-_LOG_PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?([A-Z]+ \d\d-\d\d [\d:]+ \[[^]]*\] )?")
-
-
-def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
-    """Whether a service that was just started has ended by itself.
-
-    Args:
-        before: C(systemctl show) when it was started.
-        after: C(systemctl show) now.
-    """
-    if after.get("ActiveState") == "failed":
-        return True
-    # Between the stop and the start of a restart it is inactive too, with the job still there.
-    if after.get("ActiveState") == "inactive" and after.get("Job", "0") in ("", "0"):
-        return True
-    if after.get("SubState") == "auto-restart":
-        return True
-    return int(after.get("NRestarts") or 0) > int(before.get("NRestarts") or 0)

@@ -19,12 +19,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
     Endpoint,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     API_KEY,
-    MANAGED,
-    device_nodes,
     environment_file,
     read_environment_file,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+    MANAGED,
+    device_nodes,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed

@@ -9,16 +9,30 @@ import glob
 import json
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from typing import Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     read_record,
-    releases_to_remove,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 
 PROVED = ".proved.json"
+
+
+def releases_to_remove(proved: Mapping[str, str], used: Iterable[str], keep: int) -> list[str]:
+    """Which releases' venvs may go.
+
+    Args:
+        proved: When each venv was proved, in ISO 8601, by its path.
+        used: Venvs that a service runs with or a rollback goes to; they stay.
+        keep: How many of the others, the newest, stay too.
+    """
+    in_use = {os.path.normpath(path) for path in used}
+    spare = [path for path in proved if os.path.normpath(path) not in in_use]
+    spare.sort(key=lambda path: (proved[path], path), reverse=True)
+    return sorted(spare[keep:])
 
 
 def prune(paths: Paths, keep: int, supervisor: str, tell: Callable[[str], None]) -> list[str]:

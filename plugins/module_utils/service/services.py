@@ -77,9 +77,8 @@ class Services:
         self.systemctl, self.show = self.manager.systemctl, self.manager.show
         self.running, self.restart = self.manager.running, self.starter.restart
         self.config_path, self.drop_in_path = self.paths.config, self.paths.drop_in
-        self.environment_path, self.api_key = self.paths.environment, self.installed.key
-        self.record, self.publish = self.changes.record, self.changes.publish
-        self.write = self.changes.write
+        self.api_key, self.record = self.installed.key, self.changes.record
+        self.publish, self.write = self.changes.publish, self.changes.write
 
     def fail(self, message: str) -> NoReturn:
         """End the task.

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections.abc import Mapping
 from typing import Callable, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
@@ -15,11 +17,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import API_KEY
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
-    API_KEY,
     FINGERPRINT,
-    has_crashed,
-    log_text,
     needs_start,
     variable,
 )
@@ -33,6 +33,34 @@ LAST_WORDS = 2.0
 ONE_TOKEN_TIMEOUT = 30.0
 SUPERVISORS_TIME = 60.0
 """Seconds that the supervisor has to end a start that is too long, and to stop what was there."""
+
+
+def log_text(line: str) -> str:
+    """A line of vLLM's log without its process, level, time and source.
+
+    C((APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved) becomes C(Resolved).
+    """
+    return _LOG_PREFIX.sub("", line)
+
+
+_LOG_PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?([A-Z]+ \d\d-\d\d [\d:]+ \[[^]]*\] )?")
+
+
+def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Whether a service that was just started has ended by itself.
+
+    Args:
+        before: C(systemctl show) when it was started.
+        after: C(systemctl show) now.
+    """
+    if after.get("ActiveState") == "failed":
+        return True
+    # Between the stop and the start of a restart it is inactive too, with the job still there.
+    if after.get("ActiveState") == "inactive" and after.get("Job", "0") in ("", "0"):
+        return True
+    if after.get("SubState") == "auto-restart":
+        return True
+    return int(after.get("NRestarts") or 0) > int(before.get("NRestarts") or 0)
 
 
 class Clock(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     API_KEY,
     read_environment_file,
 )

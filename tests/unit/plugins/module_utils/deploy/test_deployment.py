@@ -166,26 +166,3 @@ def test_a_record_is_read_as_it_was_written(record: d.Record) -> None:
 )
 def test_what_is_no_record_is_none(text: str | None) -> None:
     assert d.read_record(text) is None
-
-
-PROVED = {
-    "/r/0.12": "2026-01-01T00:00:00+00:00",
-    "/r/0.13": "2026-02-01T00:00:00+00:00",
-    "/r/0.14": "2026-03-01T00:00:00+00:00",
-    "/r/0.15": "2026-04-01T00:00:00+00:00",
-}
-
-
-@pytest.mark.parametrize(
-    ("used", "keep", "removed"),
-    [
-        (["/r/0.15"], 2, ["/r/0.12"]),
-        (["/r/0.15"], 0, ["/r/0.12", "/r/0.13", "/r/0.14"]),
-        (["/r/0.12/", "/r/0.15"], 0, ["/r/0.13", "/r/0.14"]),
-        (["/r/0.12", "/r/0.13", "/r/0.14", "/r/0.15"], 0, []),
-        ([], 4, []),
-        (["/home/own"], 3, ["/r/0.12"]),
-    ],
-)
-def test_releases_that_nothing_uses_go(used: list[str], keep: int, removed: list[str]) -> None:
-    assert d.releases_to_remove(PROVED, used, keep) == removed

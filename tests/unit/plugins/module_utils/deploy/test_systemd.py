@@ -93,12 +93,6 @@ def test_the_fingerprint_of_a_running_server() -> None:
     assert systemd.variable(None, systemd.FINGERPRINT) is None
 
 
-def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
-    with pytest.raises(ValueError, match="VLLM_API_KEY") as refusal:
-        systemd.environment_file("u", {"VLLM_API_KEY": "geheim\nB=2"})
-    assert "geheim" not in str(refusal.value)
-
-
 # /proc/driver/nvidia/gpus/<bus>/information as the driver writes it.
 INFORMATION = """\
 Model: \t\t NVIDIA GeForce RTX 3090
@@ -150,38 +144,3 @@ def test_every_gpu_is_allowed_where_the_driver_does_not_tell() -> None:
 )
 def test_why_a_service_is_started(active: str, running: str | None, reason: str | None) -> None:
     assert systemd.needs_start(active, running, "new") == reason
-
-
-@pytest.mark.parametrize(
-    ("after", "crashed"),
-    [
-        # Between the stop and the start of a restart.
-        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "77"}, False),
-        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "0"}, True),
-        ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, False),
-        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, False),
-        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, True),
-        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, True),
-        ({"ActiveState": "failed", "SubState": "failed", "NRestarts": "0"}, True),
-        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, True),
-    ],
-)
-def test_a_server_that_ended_by_itself(after: dict[str, str], crashed: bool) -> None:
-    assert systemd.has_crashed({"NRestarts": "0"}, after) is crashed
-
-
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        ("(APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved", "Resolved"),
-        (
-            "INFO 11-22 22:05:05 [importing.py:44] 0 active driver(s) found",
-            "0 active driver(s) found",
-        ),
-        ("(EngineCore_DP0 pid=7) Loading safetensors: 50%", "Loading safetensors: 50%"),
-        ("Traceback (most recent call last):", "Traceback (most recent call last):"),
-        ("", ""),
-    ],
-)
-def test_what_a_log_line_says(line: str, text: str) -> None:
-    assert systemd.log_text(line) == text

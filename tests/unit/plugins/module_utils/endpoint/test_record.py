@@ -17,7 +17,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     Deployment,
     deployment,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (

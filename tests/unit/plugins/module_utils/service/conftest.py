@@ -24,11 +24,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     Deployment,
     deployment,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     API_KEY,
-    FINGERPRINT,
     read_environment_file,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import FINGERPRINT
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
     Failed,

@@ -14,7 +14,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     Record,
     proved_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.prune import prune
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.prune import (
+    prune,
+    releases_to_remove,
+)
 
 if TYPE_CHECKING:
     from .conftest import Host
@@ -58,3 +61,26 @@ def test_nothing_goes_when_a_record_is_not_understood(used: Host) -> None:
     assert prune(used.paths, 0, f"{used.paths.supervisors_dir}/1", print) == []
     assert len(os.listdir(used.paths.releases_dir)) == 6
     assert len(os.listdir(used.paths.supervisors_dir)) == 3
+
+
+PROVED = {
+    "/r/0.12": "2026-01-01T00:00:00+00:00",
+    "/r/0.13": "2026-02-01T00:00:00+00:00",
+    "/r/0.14": "2026-03-01T00:00:00+00:00",
+    "/r/0.15": "2026-04-01T00:00:00+00:00",
+}
+
+
+@pytest.mark.parametrize(
+    ("used", "keep", "removed"),
+    [
+        (["/r/0.15"], 2, ["/r/0.12"]),
+        (["/r/0.15"], 0, ["/r/0.12", "/r/0.13", "/r/0.14"]),
+        (["/r/0.12/", "/r/0.15"], 0, ["/r/0.13", "/r/0.14"]),
+        (["/r/0.12", "/r/0.13", "/r/0.14", "/r/0.15"], 0, []),
+        ([], 4, []),
+        (["/home/own"], 3, ["/r/0.12"]),
+    ],
+)
+def test_releases_that_nothing_uses_go(used: list[str], keep: int, removed: list[str]) -> None:
+    assert releases_to_remove(PROVED, used, keep) == removed

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     environment_file,
     read_environment_file,
 )
@@ -64,6 +64,12 @@ def test_no_file_has_no_variables() -> None:
 def test_every_printable_key_is_read_as_it_was_written(key: str) -> None:
     text = environment_file("vllm@a.service", {"VLLM_API_KEY": key, "B": "2"})
     assert read_environment_file(text) == {"VLLM_API_KEY": key, "B": "2"}
+
+
+def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValueError, match="VLLM_API_KEY") as refusal:
+        environment_file("u", {"VLLM_API_KEY": "geheim\nB=2"})
+    assert "geheim" not in str(refusal.value)
 
 
 class Systemd:
