@@ -89,6 +89,8 @@ class Systemd(Manager):
         self.key: str | None = None
 
     def _program(self, command: list[str], **_: Any) -> tuple[int, str, str]:
+        if command[0] in ("systemd-analyze", "systemd-sysusers"):
+            return 0, "", ""
         assert command[0] == "journalctl"
         return 0, "INFO 11-22 22:05:28 [model.py:530] the last words\n", ""
 
