@@ -223,7 +223,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     read_trials,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.prune import prune
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
@@ -308,6 +307,11 @@ def bring_about(services: Services) -> None:
             result["ready_seconds"], brief = changes.confirm(one, is_proved[one.name])
             verified += [] if brief is None else [brief]
         if changed:
+            # Here, for a run that changes nothing has to compile every module that it imports.
+            from ansible_collections.compute_plane.vllm.plugins.module_utils.service.prune import (
+                prune,
+            )
+
             keep = params["keep_releases"]
             pruned = prune(services.paths, keep, supervisor, services.progress.update)
     services.progress.close()

@@ -29,17 +29,14 @@ def environment_file(unit: str, variables: Mapping[str, str]) -> str:
     return MANAGED.format(unit=unit) + "".join(lines)
 
 
-_ENVIRONMENT_LINE = re.compile(
-    r"""[ \t\n\r]*
+# Patterns as text: most instances have no secrets, and compiling these takes longer than the rest.
+_LINE = r"""(?xs) [ \t\n\r]*
     (?: [#;][^\n\r]*
       | (?P<name>[^\n\r][^=\n\r]*)
         (?: = (?P<quoted>(?: [ \t]* (?: '[^']*(?:'|\Z) | "(?:[^"\\]|\\.)*(?:"|\\?\Z) ) )*)
               [ \t]* (?P<plain>(?:[^\n\r\\]|\\.)*?) [ \t]* (?: (?=[\n\r]) | \\?\Z )
-          | (?=[\n\r]) | \Z ) )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_QUOTED = re.compile(r"""'([^']*)'?|"((?:[^"\\]|\\.)*)"?""", re.DOTALL)
+          | (?=[\n\r]) | \Z ) )"""
+_QUOTED = r"""(?s)'([^']*)'?|"((?:[^"\\]|\\.)*)"?"""
 
 
 def read_environment_file(text: str | None) -> dict[str, str]:
@@ -56,13 +53,13 @@ def read_environment_file(text: str | None) -> dict[str, str]:
         return re.sub(pattern, lambda match: match[1].strip("\n\r"), escaped, flags=re.DOTALL)
 
     variables = {}
-    for line in _ENVIRONMENT_LINE.finditer(text or ""):
+    for line in re.finditer(_LINE, text) if text else ():
         name = (line["name"] or "").rstrip()
         if line["plain"] is None or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
             continue
         parts = [
             single + unescaped(double, r'\\(["\\$`\n])')
-            for single, double in _QUOTED.findall(line["quoted"])
+            for single, double in re.findall(_QUOTED, line["quoted"])
         ]
         variables[name] = "".join([*parts, unescaped(line["plain"], r"\\(.)")])
     return variables
