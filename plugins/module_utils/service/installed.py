@@ -96,13 +96,20 @@ class Installed:
         ]
 
     def secrets(self, name: str) -> list[File]:
-        """The file of an instance's secrets, where there is one or should be one of ours."""
+        """The file of an instance's secrets, where there is one or should be one of ours.
+
+        Raises:
+            Failed: A key has characters that no such file can have.
+        """
         path = self.paths.environment(name)
         if self.api_keys is None:
             return []
         key = self.api_keys.get(name)
         if key is not None:
-            text = environment_file(f"vllm@{name}.service", {API_KEY: str(key)})
+            try:
+                text = environment_file(f"vllm@{name}.service", {API_KEY: str(key)})
+            except ValueError as problem:
+                raise Failed(f"vllm_service_api_keys.{name}: {problem}; use another key") from None
             return [File(path, text, mode=0o640, group=self.user, is_secret=True)]
         if (read(path) or "").startswith(MANAGED.format(unit=f"vllm@{name}.service")):
             return [File(path, None, is_secret=True)]

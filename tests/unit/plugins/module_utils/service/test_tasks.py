@@ -228,3 +228,14 @@ def test_what_cannot_be_gone_back_to_is_told(host: Host, task: Task) -> None:
     task(SITE, **site(2048))
     assert "is not there any more" in task(ROLLBACK, instances=[])["msg"]
     assert host.on_disk() == 2048
+
+
+def test_a_key_that_no_file_can_have_is_told_before_anything_changes(
+    host: Host, task: Task
+) -> None:
+    message = task(SITE, **site(), api_keys={"m": "geheim\n"})["msg"]
+    assert message == (
+        "vllm_service_api_keys.m: control character in the value of VLLM_API_KEY; use another key"
+    )
+    assert not Path(host.paths.etc_dir).exists()
+    assert host.systemd.done == []
