@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,27 +91,6 @@ def config_file(unit: str, config: Mapping[str, Any]) -> str:
     """
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in config.items()]
     return MANAGED.format(unit=unit) + "".join(lines)
-
-
-def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:
-    """The device nodes of GPUs.
-
-    Args:
-        gpus: Their UUIDs.
-        information: What the driver says of each GPU that there is, in
-            C(/proc/driver/nvidia/gpus/*/information): C(GPU UUID:) and C(Device Minor:).
-
-    Returns:
-        Such as C(/dev/nvidia0), in the order of the UUIDs; C(None) when the driver does not tell.
-    """
-    minors = {}
-    for text in information:
-        fields = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
-        if fields.get("Device Minor", "").isdigit():
-            minors[fields.get("GPU UUID")] = int(fields["Device Minor"])
-    if not all(uuid in minors for uuid in gpus):
-        return None
-    return [f"/dev/nvidia{minors[uuid]}" for uuid in gpus]
 
 
 CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")

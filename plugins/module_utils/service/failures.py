@@ -21,7 +21,7 @@ class Failed(Exception):
         self.evidence = evidence
 
 
-class StartFailed(Exception):
+class StartFailed(Failed):
     """A server did not become ready, or not true.
 
     Args:
@@ -33,6 +33,5 @@ class StartFailed(Exception):
     def __init__(
         self, message: str, cause: str | None = None, evidence: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, evidence)
         self.cause = cause
-        self.evidence = evidence

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import pkgutil
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
@@ -24,10 +25,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environm
     environment_file,
     read_environment_file,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
-    MANAGED,
-    device_nodes,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import MANAGED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
@@ -151,6 +149,27 @@ class Installed:
             files[f"supervisor/{name}.py"] = content.decode("utf-8")
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
         return os.path.join(self.paths.supervisors_dir, digest[:12]), files
+
+
+def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:
+    """The device nodes of GPUs.
+
+    Args:
+        gpus: Their UUIDs.
+        information: What the driver says of each GPU that there is, in
+            C(/proc/driver/nvidia/gpus/*/information): C(GPU UUID:) and C(Device Minor:).
+
+    Returns:
+        Such as C(/dev/nvidia0), in the order of the UUIDs; C(None) when the driver does not tell.
+    """
+    minors = {}
+    for text in information:
+        fields = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
+        if fields.get("Device Minor", "").isdigit():
+            minors[fields.get("GPU UUID")] = int(fields["Device Minor"])
+    if not all(uuid in minors for uuid in gpus):
+        return None
+    return [f"/dev/nvidia{minors[uuid]}" for uuid in gpus]
 
 
 def nodes_of(environment: Mapping[str, Any]) -> list[str] | None:

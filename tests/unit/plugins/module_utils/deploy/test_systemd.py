@@ -93,33 +93,6 @@ def test_the_fingerprint_of_a_running_server() -> None:
     assert systemd.variable(None, systemd.FINGERPRINT) is None
 
 
-# /proc/driver/nvidia/gpus/<bus>/information as the driver writes it.
-INFORMATION = """\
-Model: \t\t NVIDIA GeForce RTX 3090
-IRQ:   \t\t 120
-GPU UUID: \t GPU-{uuid}
-Video BIOS: \t 94.02.42.00.0f
-Bus Type: \t PCIe
-Bus Location: \t 0000:01:00.0
-Device Minor: \t {minor}
-"""
-
-
-@pytest.mark.parametrize(
-    ("gpus", "nodes"),
-    [
-        (["GPU-a"], ["/dev/nvidia1"]),
-        (["GPU-b", "GPU-a"], ["/dev/nvidia0", "/dev/nvidia1"]),
-        (["GPU-c"], None),
-        (["0"], None),
-        ([], []),
-    ],
-)
-def test_the_nodes_of_gpus(gpus: list[str], nodes: list[str] | None) -> None:
-    texts = [INFORMATION.format(uuid="a", minor=1), INFORMATION.format(uuid="b", minor=0), ""]
-    assert systemd.device_nodes(gpus, texts) == nodes
-
-
 def test_every_gpu_is_allowed_where_the_driver_does_not_tell() -> None:
     policy = systemd.device_policy(None)
     assert policy[0] == "DevicePolicy=closed"
