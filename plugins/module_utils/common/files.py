@@ -52,7 +52,12 @@ class File:
         self.is_secret = is_secret
         self.before = read(path)
 
-    def _gid(self) -> int:
+    def gid(self) -> int:
+        """The number of its group.
+
+        Raises:
+            FileError: There is no group of that name.
+        """
         try:
             return grp.getgrnam(self.group).gr_gid
         except KeyError as error:
@@ -68,7 +73,7 @@ class File:
             return True
         status = os.stat(self.path)
         try:
-            owned = (status.st_uid, status.st_gid) == (OWNER, self._gid())
+            owned = (status.st_uid, status.st_gid) == (OWNER, self.gid())
         except FileError:  # the group is yet to be made
             return False
         return owned and status.st_mode & 0o7777 == self.mode
@@ -88,7 +93,7 @@ class File:
             if directory.endswith(".service.d") and not os.listdir(directory):
                 os.rmdir(directory)
             return
-        gid = self._gid()
+        gid = self.gid()
         os.makedirs(directory, mode=0o755, exist_ok=True)
         write_atomically(self.path, self.text, self.mode, (OWNER, gid))
 

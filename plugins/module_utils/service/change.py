@@ -88,10 +88,16 @@ class Changes:
         publish_state(self.paths.etc_dir, name, state)
 
     def write(self, files: list[File]) -> None:
-        """Write those files that are not right, and the common ones, and let systemd read them."""
-        for file in [*self.installed.common(), *files]:
-            if not file.is_right():
-                file.write()
+        """Write those files that are not right, and the common ones, and let systemd read them.
+
+        Raises:
+            FileError: One belongs to a group that there is none of; none was written.
+        """
+        wrong = [file for file in [*self.installed.common(), *files] if not file.is_right()]
+        for file in wrong:
+            file.gid()
+        for file in wrong:
+            file.write()
         self.manager.systemctl("daemon-reload")
 
     def install(self, wanted: Deployment) -> None:
@@ -131,12 +137,12 @@ class Changes:
             Failed: It was not proved.
         """
         former = self.record(wanted.name)
-        self.publish(wanted.name, "starting")
         tried: list[dict[str, Any]] = []
         failure = StartFailed("there is nothing to start")
         for backend, one in (backends or {"": wanted}).items():
             try:
                 self.install(one)
+                self.publish(wanted.name, "starting")
                 seconds = self.starter.restart(one)
                 self.prover.prove(one)
             except StartFailed as problem:

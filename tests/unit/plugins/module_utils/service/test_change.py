@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Record
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import read_trials
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+
+from .conftest import UNIT
 
 if TYPE_CHECKING:
     from .conftest import Host
@@ -224,11 +227,13 @@ def test_a_group_that_is_missing_is_told_before_anything_is_started(host: Host) 
     host.changes.change(one)
     before = list(host.systemd.done)
     other = host.deployment(2048)
-    object.__setattr__(other, "user", "no-such-group")
+    other = dataclasses.replace(other, user="no-such-group", unit="[Service]\nType=exec\n")
     with pytest.raises(FileError, match="the group no-such-group"):
         host.changes.change(other)
     assert [name for name in os.listdir(host.paths.etc_dir) if name.startswith(".")] == []
     assert (host.on_disk(), host.systemd.done) == (1024, before)
+    assert Path(host.paths.template).read_text() == UNIT
+    assert host.endpoint_state() == "verified"
 
 
 @pytest.mark.parametrize(
