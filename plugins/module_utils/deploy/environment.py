@@ -34,8 +34,8 @@ _LINE = r"""(?xs) [ \t\n\r]*
     (?: [#;][^\n\r]*
       | (?P<name>[^\n\r][^=\n\r]*)
         (?: = (?P<quoted>(?: [ \t]* (?: '[^']*(?:'|\Z) | "(?:[^"\\]|\\.)*(?:"|\\?\Z) ) )*)
-              [ \t]* (?P<plain>(?:[^\n\r\\]|\\.)*?) [ \t]* (?: (?=[\n\r]) | \\?\Z )
-          | (?=[\n\r]) | \Z ) )"""
+              [ \t]* (?P<plain>(?:[^\n\r\\]|\\(?:.|\Z))*?) [ \t]* (?=[\n\r]|\Z)
+          | (?=[\n\r]|\Z) ) )"""
 _QUOTED = r"""(?s)'([^']*)'?|"((?:[^"\\]|\\.)*)"?"""
 
 
@@ -61,5 +61,5 @@ def read_environment_file(text: str | None) -> dict[str, str]:
             single + unescaped(double, r'\\(["\\$`\n])')
             for single, double in re.findall(_QUOTED, line["quoted"])
         ]
-        variables[name] = "".join([*parts, unescaped(line["plain"], r"\\(.)")])
+        variables[name] = "".join([*parts, unescaped(line["plain"], r"\\(.|\Z)")])
     return variables

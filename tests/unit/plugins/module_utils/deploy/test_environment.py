@@ -45,6 +45,8 @@ WRITTEN = [
     ("A=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
     ("A='never closed\n", {"A": "never closed\n"}),
     ("A=b=c\n", {"A": "b=c"}),
+    ("A=b \\", {"A": "b "}),
+    ('A="b\\', {"A": "b"}),
     # systemd ignores what is no name of a variable.
     ("export A=1\n1B=2\nC-D=3\n=4\nE=5\n", {"E": "5"}),
     ("A=1\u2028B=2\n", {"A": "1\u2028B=2"}),
