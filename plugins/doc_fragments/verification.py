@@ -48,7 +48,11 @@ options:
         and C(script) (V(traditional) or V(simplified) Chinese); all of them must hold.
     type: list
     elements: dict
-    default: []
+    default:
+      - name: completion
+        prompt: What is the capital of France?
+        expect: Paris
+        max_tokens: 16
   ability:
     description:
       - The severity of the checks that only a model that is able to can pass (C(chinese),

@@ -17,7 +17,7 @@ description:
   - Adds to the instances of a plan the one thing that the plan may not know before, the directory
     in which each model has come to lie, and leaves out what M(compute_plane.vllm.vllm_service) does
     not take.
-positional: models
+positional: models, commits
 options:
   _input:
     description: The plan of M(compute_plane.vllm.vllm_plan).
@@ -27,12 +27,17 @@ options:
     description: The directory of each instance's model, by the instance's name.
     type: dict
     required: true
+  commits:
+    description: What the filter P(compute_plane.vllm.model_commits#filter) found.
+    type: dict
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Ensure the instances serve
   compute_plane.vllm.vllm_service:
-    instances: "{{ plan | compute_plane.vllm.service_instances(vllm_model_paths) }}"
+    instances: >-
+      {{ plan | compute_plane.vllm.service_instances(vllm_model_paths, vllm_model_commits) }}
 """
 
 RETURN = r"""
@@ -43,12 +48,15 @@ _value:
 """
 
 
-def service_instances(plan: Mapping[str, Any], models: Mapping[str, str]) -> list[dict[str, Any]]:
+def service_instances(
+    plan: Mapping[str, Any], models: Mapping[str, str], commits: Mapping[str, str | None]
+) -> list[dict[str, Any]]:
     """Take the instances out of a plan.
 
     Args:
         plan: What vllm_plan returns as `plan`.
         models: The directory of each instance's model, by the instance's name.
+        commits: The commit of each model of the Hub, by the instance's name.
     """
     instances = []
     for instance in plan["instances"]:
@@ -57,6 +65,8 @@ def service_instances(plan: Mapping[str, Any], models: Mapping[str, str]) -> lis
         instances.append(
             {
                 "name": instance["name"],
+                "repository": instance["model"]["repo_id"],
+                "revision": commits.get(instance["name"]),
                 "venv": plan["runtime"]["venv"],
                 "config": {**instance["config"], "model": models[instance["name"]]},
                 "environment": instance["environment"],

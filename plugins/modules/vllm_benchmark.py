@@ -184,9 +184,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files im
     File,
     read,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
-    read_environment_file,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     record_path,
     record_text,
@@ -194,7 +191,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service import serving
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
-    API_KEY,
     Services,
     run,
 )
@@ -205,8 +201,7 @@ def subject(services: Services, instance: dict[str, Any]) -> Benchmark:
     name = str(instance["name"])
     now = serving.proved(services, name)
     serving.require(services, now)
-    secrets = read_environment_file(read(services.environment_path(name)))
-    return Benchmark(services.params, instance, now, secrets.get(API_KEY))
+    return Benchmark(services.params, instance, now, services.api_key(name))
 
 
 def engine_log(services: Services, unit: str) -> str:

@@ -92,7 +92,7 @@ def roll_back(services: Services) -> None:
     """Find what to go back to, go, report."""
     module = services.module
     existing = [
-        os.path.basename(path)[: -len(".json")] for path in glob.glob(services.record_path("*"))
+        os.path.basename(path)[: -len(".json")] for path in glob.glob(services.paths.proved("*"))
     ]
     records = {name: services.record(name) for name in module.params["instances"] or existing}
     former = {
@@ -118,10 +118,11 @@ def roll_back(services: Services) -> None:
         }
         if not os.path.exists(os.path.join(deployment.venv, ".proved.json")):
             services.fail(f"{deployment.venv}, with which {name} was proved, is not there any more")
-        wrong += [file for file in services.files(deployment) if not file.is_right()]
+        wrong += [file for file in services.installed.instance(deployment) if not file.is_right()]
     if not module.check_mode:
-        for deployment in former.values():
-            services.change(deployment)
+        for name, deployment in former.items():
+            done = services.changes.change(deployment)
+            services.results[name]["ready_seconds"] = done.seconds
     services.progress.close()
     module.exit_json(
         changed=True,

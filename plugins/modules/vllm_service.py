@@ -42,6 +42,11 @@ options:
     description: vLLM's version that must answer, such as V(0.14.1).
     type: str
     required: true
+  accelerator:
+    description: What the servers compute on.
+    type: str
+    required: true
+    choices: [cuda, cpu]
   unit:
     description: The text of the template unit C(vllm@.service).
     type: str
@@ -56,10 +61,20 @@ options:
         description: The instance's name.
         type: str
         required: true
+      kind:
+        description: What it is asked for.
+        type: str
+        default: chat
       venv:
         description: The virtual environment of its release.
         type: path
         required: true
+      repository:
+        description: The model's repository on the Hub; none for a local directory.
+        type: str
+      revision:
+        description: The model's commit; none for a local directory.
+        type: str
       config:
         description: vLLM's long flags without their dashes, for its C(--config) file.
         type: dict
@@ -142,6 +157,7 @@ EXAMPLES = r"""
 - name: Serve what the plan says
   compute_plane.vllm.vllm_service:
     release: "0.14.1"
+    accelerator: cpu
     unit: "{{ lookup('ansible.builtin.template', 'vllm@.service.j2') }}"
     instances:
       - name: smollm2
@@ -197,8 +213,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Common,
     Deployment,
-    Host,
     deployment,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import (
@@ -206,6 +222,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     key_of,
     read_trials,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
@@ -215,11 +232,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.service
 
 def bring_about(services: Services) -> None:
     """Decide, apply, start one after the other, prove, report."""
-    module, params = services.module, services.params
-    host = Host(
+    module, params, changes = services.module, services.params, services.changes
+    installed, supervisor = services.installed, services.installed.supervisor()[0]
+    common = Common(
         release=params["release"],
         unit=params["unit"],
-        supervisor=services.supervisor()[0],
+        supervisor=supervisor,
+        accelerator=params["accelerator"],
+        user=params["user"],
         config_dir=params["etc_dir"],
         start_timeout=params["start_timeout"],
         start_stall=params["start_stall"],
@@ -227,27 +247,29 @@ def bring_about(services: Services) -> None:
         starts=params["starts"],
         closed_devices=params["device_policy"] == "closed",
     )
-    trials = read_trials(read(services.trials_path()))
+    trials = read_trials(read(services.paths.trials))
     wanted: list[Deployment] = []
     backends: dict[str, dict[str, Deployment]] = {}
     keys: dict[str, str] = {}
     for instance in params["instances"]:
-        name, nodes = instance["name"], services.device_nodes(instance)
+        name, nodes = instance["name"], nodes_of(instance["environment"])
         keys[name] = key_of(instance, params["release"])
         backends[name] = {
-            backend: deployment(one, host, nodes)
+            backend: deployment(one, common, nodes)
             for backend, one in candidates(instance, trials.get(keys[name]))
         }
         wanted.append(
-            next(iter(backends[name].values()), None) or deployment(instance, host, nodes)
+            next(iter(backends[name].values()), None) or deployment(instance, common, nodes)
         )
     for one in wanted:
-        services.suite(one.name)  # a suite that cannot be read ends the task before any change
+        services.prover.suite(one.name)  # one that cannot be read ends the task before any change
     states = services.show([one.unit_name for one in wanted])
-    reasons = {one.name: services.start_reason(one, states[one.unit_name]) for one in wanted}
+    reasons = {one.name: services.starter.reason(one, states[one.unit_name]) for one in wanted}
     records = {one.name: services.record(one.name) for one in wanted}
     is_proved = {
-        one.name: record is not None and record.current == one and services.is_enabled(one.name)
+        one.name: record is not None
+        and record.current == one
+        and services.paths.is_enabled(one.name)
         for one, record in zip(wanted, records.values())
     }
     for one in wanted:
@@ -259,36 +281,44 @@ def bring_about(services: Services) -> None:
             "attention_backends": [],
         }
     removed = params["removed_instances"]
-    files = [*services.common_files(), services.unit_file(params["unit"])]
-    files += services.supervisor_files()
-    files += [file for name in removed for file in services.files_of_removed(name)]
-    files += [file for one in wanted for file in services.files(one)]
+    files = [*installed.common(), installed.template(params["unit"])]
+    files += [file for name in removed for file in installed.removed(name)]
+    files += [file for one in wanted for file in installed.instance(one)]
     wrong = [file for file in files if not file.is_right()]
     changed = bool(wrong or removed or any(reasons.values()) or not all(is_proved.values()))
     pruned: list[str] = []
+    verified: list[dict[str, Any]] = []
     if not module.check_mode:
         if wrong:
-            services.verify_units(wanted)
-            services.ensure_user()
+            services.manager.verify(wanted)
+            changes.ensure_user()
         for name in removed:
-            services.remove(name)
+            changes.remove(name)
         for one in wanted:
+            result = services.results[one.name]
             if reasons[one.name]:
-                backend = services.change(one, backends[one.name])
-                if backend and keys[one.name] not in trials:
-                    tried = services.results[one.name]["attention_backends"]
-                    services.keep_trial(keys[one.name], backend, tried)
+                done = changes.change(one, backends[one.name])
+                result.update(ready_seconds=done.seconds, attention_backends=done.tried)
+                if done.backend and keys[one.name] not in trials:
+                    changes.keep_trial(keys[one.name], done)
                 continue
             if wrong:
-                services.write([services.unit_file(one.unit), *services.files(one)])
-            services.confirm(one, is_proved[one.name])
+                changes.install(one)
+            result["ready_seconds"], brief = changes.confirm(one, is_proved[one.name])
+            verified += [] if brief is None else [brief]
         if changed:
-            pruned = services.prune(params["keep_releases"])
+            # Here, for a run that changes nothing has to compile every module that it imports.
+            from ansible_collections.compute_plane.vllm.plugins.module_utils.service.prune import (
+                prune,
+            )
+
+            keep = params["keep_releases"]
+            pruned = prune(services.paths, keep, supervisor, services.progress.update)
     services.progress.close()
     module.exit_json(
         changed=changed,
         instances=list(services.results.values()),
-        verified=[] if any(reasons.values()) else services.verified,
+        verified=[] if any(reasons.values()) else verified,
         removed_releases=pruned,
         diff=[file.diff() for file in wrong],
     )
@@ -298,7 +328,10 @@ def main() -> None:
     """Run the module."""
     instance: dict[str, dict[str, Any]] = {
         "name": {"type": "str", "required": True},
+        "kind": {"type": "str", "default": "chat"},
         "venv": {"type": "path", "required": True},
+        "repository": {"type": "str"},
+        "revision": {"type": "str"},
         "config": {"type": "dict", "required": True},
         "environment": {"type": "dict", "default": {}},
         "limits": {
@@ -320,6 +353,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
+            "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "required": True},
             "unit": {"type": "str", "required": True},
             "instances": {
                 "type": "list",

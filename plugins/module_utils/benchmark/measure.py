@@ -14,7 +14,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     ceiling,
     client,
     figures,
-    subject,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep import (
     Point,
@@ -89,7 +88,7 @@ def measure(
         ClientError: A run failed, or requests of it were not answered.
     """
     points = list(points)
-    flags = subject.parse_config(now.config)
+    flags = now.config
     time_limit = params["time_limit"]
 
     def run(point: Point, seed: int) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ class Benchmark:
         self.instance = instance
         self.name = str(instance["name"])
         self.now = now
-        self.flags = subject.parse_config(now.config)
+        self.flags = now.config
         self.key = key
         try:
             self.points, self.skipped = sweep.expand(
@@ -121,9 +121,7 @@ class Benchmark:
         )
         try:
             with (
-                client.BenchClient(
-                    self.name, now.venv, params["user"], lifetime, self.key
-                ) as runner,
+                client.BenchClient(self.name, now.venv, now.user, lifetime, self.key) as runner,
                 client.GpuWatch(self.instance["gpus"], python) as watch,
             ):
                 runner.wait_until_ready()

@@ -15,16 +15,6 @@ _BACKEND = re.compile(r"Using (?:AttentionBackendEnum\.)?([A-Z][A-Z0-9_]+)(?: at
 _HEADER_LIMIT = 64 << 20
 
 
-def parse_config(text: str) -> dict[str, Any]:
-    """The flags in vLLM's C(--config) file as C(systemd.config_file) writes it."""
-    flags = {}
-    for line in text.splitlines():
-        name, colon, value = line.partition(": ")
-        if colon and not line.startswith("#"):
-            flags[name] = json.loads(value)
-    return flags
-
-
 def backend_in_log(log: str) -> str | None:
     """The attention backend that the engine says it uses, the last time that it says so.
 

@@ -15,13 +15,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
-    FINGERPRINT,
-    config_file,
-    fingerprint,
-    quote,
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Deployment,
+    derived,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import fingerprint
 
 Choice = dict[str, Any]
 
@@ -216,18 +214,12 @@ def inventory_lines(choice: Mapping[str, Any], before: Mapping[str, Any]) -> lis
     return lines
 
 
-def _line(name: str, value: Any) -> str:
-    """A variable in a drop-in."""
-    return f"Environment={quote(f'{name}={value}')}"
-
-
 def is_deployed(
     former: Deployment, config: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> bool:
     """Whether a deployment is what the plan says: flags and variables."""
-    lines = set(former.drop_in.splitlines())
-    return former.config == config_file(former.unit_name, config) and all(
-        _line(name, value) in lines for name, value in environment.items()
+    return former.config == config and all(
+        former.environment.get(name) == str(value) for name, value in environment.items()
     )
 
 
@@ -245,20 +237,12 @@ def variant(
         config: The flags.
         environment: The variables.
     """
-    text = config_file(former.unit_name, config)
-    identity = fingerprint("variant", former.fingerprint, text, dict(environment))
-    replaced = {*environment_before, *environment, FINGERPRINT}
-    prefixes = tuple(_line(name, "")[:-1] for name in replaced)
-    # Variables come last in the file, in the section of the service.
-    kept = [line for line in former.drop_in.splitlines() if not line.startswith(prefixes)]
-    kept += [_line(name, value) for name, value in sorted(environment.items())]
-    kept.append(_line(FINGERPRINT, identity))
+    kept = {k: v for k, v in former.environment.items() if k not in environment_before}
+    variables = {**kept, **{name: str(value) for name, value in environment.items()}}
     return dataclasses.replace(
         former,
-        config=text,
-        drop_in="".join(f"{line}\n" for line in kept),
-        fingerprint=identity,
-        max_model_len=config.get("max-model-len"),
+        fingerprint=fingerprint("variant", former.fingerprint, config, variables),
+        **derived(config, variables),
     )
 
 

@@ -18,6 +18,13 @@ DIRECTORIES: dict[str, dict[str, Any]] = {
 }
 """Parameters of every module that looks at what is deployed."""
 
+OWNER, GROUP = 0, "root"
+"""To whom a file belongs, unless it is said: a user's number and a group's name."""
+
+
+class FileError(Exception):
+    """A file cannot be as it is wanted; the message says why."""
+
 
 class File:
     """One file that is wanted with a content, an owner and a mode, or wanted absent.
@@ -26,7 +33,7 @@ class File:
         path: Where it is.
         text: Its content; C(None) for absent.
         mode: Its mode.
-        group: Its group; its owner is root.
+        group: Its group; C(None) for root's. Its owner is root.
         is_secret: Whether its content must not be shown.
     """
 
@@ -35,18 +42,28 @@ class File:
         path: str,
         text: str | None,
         mode: int = 0o644,
-        group: str = "root",
+        group: str | None = None,
         is_secret: bool = False,
     ) -> None:
         self.path = path
         self.text = text
         self.mode = mode
-        self.group = group
+        self.group = group or GROUP
         self.is_secret = is_secret
         self.before = read(path)
 
-    def _gid(self) -> int:
-        return grp.getgrnam(self.group).gr_gid
+    def gid(self) -> int:
+        """The number of its group.
+
+        Raises:
+            FileError: There is no group of that name.
+        """
+        try:
+            return grp.getgrnam(self.group).gr_gid
+        except KeyError as error:
+            raise FileError(
+                f"{self.path} is to belong to the group {self.group}, which this host does not have"
+            ) from error
 
     def is_right(self) -> bool:
         """Whether content, mode and owner are as wanted."""
@@ -56,13 +73,17 @@ class File:
             return True
         status = os.stat(self.path)
         try:
-            owned = (status.st_uid, status.st_gid) == (0, self._gid())
-        except KeyError:  # the group is yet to be made
+            owned = (status.st_uid, status.st_gid) == (OWNER, self.gid())
+        except FileError:  # the group is yet to be made
             return False
         return owned and status.st_mode & 0o7777 == self.mode
 
     def write(self) -> None:
-        """Put the content in place atomically, or remove the file."""
+        """Put the content in place atomically, or remove the file.
+
+        Raises:
+            FileError: There is no group of that name.
+        """
         directory = os.path.dirname(self.path)
         if self.text is None:
             if not os.path.lexists(self.path):
@@ -72,16 +93,9 @@ class File:
             if directory.endswith(".service.d") and not os.listdir(directory):
                 os.rmdir(directory)
             return
+        gid = self.gid()
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=directory, prefix=".")
-        os.chmod(temporary, self.mode & 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as stream:
-            stream.write(self.text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chown(temporary, 0, self._gid())
-        os.chmod(temporary, self.mode)
-        os.replace(temporary, self.path)
+        write_atomically(self.path, self.text, self.mode, (OWNER, gid))
 
     def diff(self) -> dict[str, str]:
         """Ansible's diff of this file."""
@@ -105,15 +119,26 @@ def read(path: str) -> str | None:
         return None
 
 
-def write_atomically(path: str, text: str) -> None:
-    """Replace a file's text; whoever reads meanwhile, and a crash, sees the old or the new one."""
+def write_atomically(
+    path: str, text: str, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace a file's text; whoever reads meanwhile, and a crash, sees the old or the new one.
+
+    Args:
+        path: The file.
+        text: Its text.
+        mode: Its mode.
+        owner: Its user and group; C(None) for those of this process.
+    """
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        if owner is not None:
+            os.chown(temporary, *owner)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
     CONTROL_NODES,
@@ -22,51 +22,106 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     service_settings,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Deployment:
-    """One instance with one configuration.
+    """One instance with one configuration; the texts of its files are made of it last.
 
     Attributes:
         name: The instance.
+        kind: What it is asked for: C(chat).
         release: vLLM's version.
         venv: The virtual environment of the release.
-        unit: Text of the template unit that it was made for.
-        config: Text of vLLM's C(--config) file.
-        drop_in: Text of the unit's drop-in.
-        fingerprint: Tells this configuration from others; in the running server's environment.
-        url: Where the server answers.
+        accelerator: C(cuda) or C(cpu).
+        repository: The model's on the Hub; C(None) for a local directory.
+        revision: The model's commit; C(None) for a local directory.
+        host: The address that the server listens on; C(None) for vLLM's default.
+        port: Its port; C(None) for vLLM's default.
+        url: Where the host itself reaches the server.
         served_model_name: The name that requests give.
         max_model_len: The context length, in tokens, that the server must report; C(None) for any.
+        gpus: UUIDs of its GPUs.
+        attention_backend: What the server is told to use; C(None) when vLLM chooses.
+        config: vLLM's long flags without their dashes; C(model) is the model's directory.
+        environment: Variables of the server.
+        limits: C(memory_max) and C(tasks_max), where it has its own.
+        user: The system user and group that it runs as.
+        unit: Text of the template unit that it was made for.
+        command: What the unit runs.
+        settings: Further lines of the unit's C([Service]), but for the limits.
+        mounts: Paths whose file systems must be mounted before.
+        fingerprint: Tells this configuration from others; in the running server's environment.
     """
 
     name: str
+    kind: str
     release: str
     venv: str
-    unit: str
-    config: str
-    drop_in: str
-    fingerprint: str
+    accelerator: str
+    # Where the model comes from is told by its directory too, which alone makes another deployment.
+    repository: str | None = dataclasses.field(compare=False)
+    revision: str | None = dataclasses.field(compare=False)
+    host: str | None
+    port: int | None
     url: str
     served_model_name: str
     max_model_len: int | None
+    gpus: list[str]
+    attention_backend: str | None
+    config: dict[str, Any]
+    environment: dict[str, str]
+    limits: dict[str, str]
+    user: str
+    unit: str
+    command: list[str]
+    settings: list[str]
+    mounts: list[str]
+    fingerprint: str
 
     @property
     def unit_name(self) -> str:
         """The service's name."""
         return f"vllm@{self.name}.service"
 
+    @property
+    def config_text(self) -> str:
+        """The text of vLLM's C(--config) file."""
+        return config_file(self.unit_name, self.config)
+
+    @property
+    def drop_in_text(self) -> str:
+        """The text of the unit's drop-in."""
+        variables = {**self.environment, FINGERPRINT: self.fingerprint}
+        settings = [*self.settings, *limits(self.limits)]
+        return drop_in(self.unit_name, self.command, self.venv, variables, settings, self.mounts)
+
+
+def derived(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """What a server's flags and variables say of it, by the names of :class:`Deployment`."""
+    backend = config.get("attention-backend") or environment.get("VLLM_ATTENTION_BACKEND")
+    return {
+        "host": config.get("host"),
+        "port": config.get("port"),
+        "max_model_len": config.get("max-model-len"),
+        "gpus": [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
+        "attention_backend": None if backend == "auto" else backend,
+        "config": dict(config),
+        "environment": dict(environment),
+    }
+
 
 @dataclasses.dataclass(frozen=True)
-class Host:
+class Common:
     """What deployments on a host have in common.
 
     Attributes:
         release: vLLM's version.
         unit: Text of the template unit.
         supervisor: The folder of the supervisor, named by its content.
+        accelerator: C(cuda) or C(cpu).
+        user: The system user and group of the servers.
         config_dir: Where vLLM's C(--config) files are.
         start_timeout: Seconds that a start may take.
         start_stall: Seconds without any sign of work after which a start hangs.
@@ -78,6 +133,8 @@ class Host:
     release: str
     unit: str
     supervisor: str
+    accelerator: str = "cpu"
+    user: str = "vllm"
     config_dir: str = "/etc/vllm"
     start_timeout: int = 600
     start_stall: int = 120
@@ -86,49 +143,52 @@ class Host:
     closed_devices: bool = True
 
 
-def deployment(wanted: Mapping[str, Any], host: Host, nodes: Sequence[str] | None) -> Deployment:
+def deployment(
+    wanted: Mapping[str, Any], common: Common, nodes: Sequence[str] | None
+) -> Deployment:
     """What an instance of the plan is deployed as.
 
     Args:
         wanted: The instance: C(name), C(venv), C(config), C(environment), C(url),
-            C(served_model_name), C(limits).
-        host: What it has in common with the host's others.
+            C(served_model_name), and where there are any C(kind), C(repository), C(revision) and
+            C(limits).
+        common: What it has in common with the host's others.
         nodes: Its GPUs' device nodes; empty for none, C(None) for every GPU's.
     """
-    name, venv = wanted["name"], wanted["venv"]
-    unit_name = f"vllm@{name}.service"
-    config_path = os.path.join(host.config_dir, f"{name}.yaml")
-    config = config_file(unit_name, wanted["config"])
+    name, venv, config = wanted["name"], wanted["venv"], wanted["config"]
     environment = {name: str(value) for name, value in wanted["environment"].items()}
-    settings = device_policy(nodes) if host.closed_devices else ["DevicePolicy=auto"]
+    settings = device_policy(nodes) if common.closed_devices else ["DevicePolicy=auto"]
     gpus = nodes is None or bool(nodes)
     if gpus:
         # As root: the node of the unified memory is made by the first who asks for it.
         settings.append("ExecStartPre=+-/usr/bin/nvidia-modprobe -u -c=0")
-    model = str(wanted["config"].get("model", ""))
-    mounts = [path for path in (model, venv) if path.startswith("/")]
-    command = [f"{venv}/bin/python", "-I", "-S", host.supervisor]
-    command += [f"--name={name}", f"--vllm={venv}/bin/vllm", f"--config={config_path}"]
+    command = [f"{venv}/bin/python", "-I", "-S", common.supervisor]
+    command += [f"--name={name}", f"--vllm={venv}/bin/vllm"]
+    command.append(f"--config={os.path.join(common.config_dir, name)}.yaml")
     command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
     # What matters only at the next start or stop is no reason for one.
-    identity = fingerprint(
-        service_settings(host.unit), command, settings, wanted["config"], environment
-    )
-    command += [f"--start-timeout={host.start_timeout}", f"--start-stall={host.start_stall}"]
-    command += [f"--drain={host.drain}", f"--starts={host.starts}"]
-    settings += limits(wanted.get("limits") or {})
-    variables = {**environment, FINGERPRINT: identity}
+    identity = fingerprint(service_settings(common.unit), command, settings, config, environment)
+    command += [f"--start-timeout={common.start_timeout}", f"--start-stall={common.start_stall}"]
+    command += [f"--drain={common.drain}", f"--starts={common.starts}"]
+    own_limits = (wanted.get("limits") or {}).items()
     return Deployment(
-        name=wanted["name"],
-        release=host.release,
+        name=name,
+        kind=wanted.get("kind") or "chat",
+        release=common.release,
         venv=venv,
-        unit=host.unit,
-        config=config,
-        drop_in=drop_in(unit_name, command, venv, variables, settings, mounts),
-        fingerprint=identity,
+        accelerator=common.accelerator,
+        repository=wanted.get("repository"),
+        revision=wanted.get("revision"),
         url=wanted["url"],
         served_model_name=wanted["served_model_name"],
-        max_model_len=wanted["config"].get("max-model-len"),
+        limits={limit: str(value) for limit, value in own_limits if value},
+        user=common.user,
+        unit=common.unit,
+        command=command,
+        settings=settings,
+        mounts=[path for path in (str(config.get("model", "")), venv) if path.startswith("/")],
+        fingerprint=identity,
+        **derived(config, environment),
     )
 
 
@@ -151,7 +211,7 @@ class Record:
         return Record(now, self.current)
 
 
-def record_text(record: Record) -> str:
+def proved_text(record: Record) -> str:
     """The file of a record."""
     return json.dumps({"schema": SCHEMA, **dataclasses.asdict(record)}, indent=2) + "\n"
 
@@ -160,25 +220,22 @@ def read_record(text: str | None) -> Record | None:
     """Read a record's file; C(None) where there is none, or none that this version reads."""
     try:
         data = json.loads(text or "")
-        if data.pop("schema") != SCHEMA:
-            return None
+        made = _MAKERS[data["schema"]]
         previous = data["previous"]
-        return Record(
-            Deployment(**data["current"]), None if previous is None else Deployment(**previous)
-        )
+        return Record(made(data["current"]), None if previous is None else made(previous))
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
-def releases_to_remove(proved: Mapping[str, str], used: Iterable[str], keep: int) -> list[str]:
-    """Which releases' venvs may go.
+def _from_schema_1(data: Mapping[str, Any]) -> Deployment:
+    # Only until the next change of each instance.
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.schema_1 import upgraded
 
-    Args:
-        proved: When each venv was proved, in ISO 8601, by its path.
-        used: Venvs that a service runs with or a rollback goes to; they stay.
-        keep: How many of the others, the newest, stay too.
-    """
-    in_use = {os.path.normpath(path) for path in used}
-    spare = [path for path in proved if os.path.normpath(path) not in in_use]
-    spare.sort(key=lambda path: (proved[path], path), reverse=True)
-    return sorted(spare[keep:])
+    rest, config, environment = upgraded(data)
+    return Deployment(**rest, **derived(config, environment))
+
+
+_MAKERS: dict[int, Callable[[Mapping[str, Any]], Deployment]] = {
+    1: _from_schema_1,
+    SCHEMA: lambda data: Deployment(**data),
+}

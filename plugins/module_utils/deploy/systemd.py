@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,55 +93,6 @@ def config_file(unit: str, config: Mapping[str, Any]) -> str:
     return MANAGED.format(unit=unit) + "".join(lines)
 
 
-def environment_file(unit: str, variables: Mapping[str, str]) -> str:
-    """A file for C(EnvironmentFile=) (systemd.exec(5)).
-
-    Args:
-        unit: The unit's name, for the comment at the top.
-        variables: Names and values.
-    """
-    lines = []
-    for name, value in sorted(variables.items()):
-        if any(ord(character) < 32 or ord(character) == 127 for character in value):
-            raise ValueError(f"control character in the value of {name}")
-        lines.append(name + '="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"\n')
-    return MANAGED.format(unit=unit) + "".join(lines)
-
-
-def read_environment_file(text: str | None) -> dict[str, str]:
-    """The variables in such a file, as :func:`environment_file` or a person wrote them."""
-    variables = {}
-    for line in (text or "").splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith(("#", ";")):
-            continue
-        if len(value) > 1 and value[0] == value[-1] == '"':
-            value = re.sub(r'\\(["\\$`])', r"\1", value[1:-1])
-        variables[name] = value.strip("'") if value[:1] == "'" else value
-    return variables
-
-
-def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:
-    """The device nodes of GPUs.
-
-    Args:
-        gpus: Their UUIDs.
-        information: What the driver says of each GPU that there is, in
-            C(/proc/driver/nvidia/gpus/*/information): C(GPU UUID:) and C(Device Minor:).
-
-    Returns:
-        Such as C(/dev/nvidia0), in the order of the UUIDs; C(None) when the driver does not tell.
-    """
-    minors = {}
-    for text in information:
-        fields = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
-        if fields.get("Device Minor", "").isdigit():
-            minors[fields.get("GPU UUID")] = int(fields["Device Minor"])
-    if not all(uuid in minors for uuid in gpus):
-        return None
-    return [f"/dev/nvidia{minors[uuid]}" for uuid in gpus]
-
-
 CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 """What CUDA opens besides the GPU's own node."""
 
@@ -219,16 +169,6 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def parse_show(output: str) -> list[dict[str, str]]:
-    """Read C(systemctl show) of several units: C(Key=Value) lines, a blank line between units."""
-    units = []
-    for block in output.split("\n\n"):
-        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if properties:
-            units.append(properties)
-    return units
-
-
 def variable(environ: bytes | None, name: str) -> str | None:
     """A variable in a process's environment, as C(/proc/PID/environ) gives it."""
     prefix = name.encode("ascii") + b"="
@@ -257,31 +197,3 @@ def needs_start(active_state: str, running: str | None, wanted: str) -> str | No
     if running != wanted:
         return "its configuration has changed"
     return None
-
-
-def log_text(line: str) -> str:
-    """A line of vLLM's log without its process, level, time and source.
-
-    C((APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved) becomes C(Resolved).
-    """
-    return _LOG_PREFIX.sub("", line)
-
-
-_LOG_PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?([A-Z]+ \d\d-\d\d [\d:]+ \[[^]]*\] )?")
-
-
-def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
-    """Whether a service that was just started has ended by itself.
-
-    Args:
-        before: C(systemctl show) when it was started.
-        after: C(systemctl show) now.
-    """
-    if after.get("ActiveState") == "failed":
-        return True
-    # Between the stop and the start of a restart it is inactive too, with the job still there.
-    if after.get("ActiveState") == "inactive" and after.get("Job", "0") in ("", "0"):
-        return True
-    if after.get("SubState") == "auto-restart":
-        return True
-    return int(after.get("NRestarts") or 0) > int(before.get("NRestarts") or 0)

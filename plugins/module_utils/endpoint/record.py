@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -20,17 +19,10 @@ from urllib.parse import urlsplit
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
-    Verification,
-    settings_of,
-    subject_of,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import Verification
 
 SCHEMA = 1
 STATES = ("starting", "verified", "failed")
-
-# Hugging Face's cache layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-_SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/?$")
 
 
 def record_path(etc_dir: str, name: str) -> str:
@@ -67,16 +59,6 @@ def benchmark_figures(text: str | None, fingerprint: str) -> dict[str, Any] | No
         return None
 
 
-def model_of(path: str | None) -> dict[str, str | None]:
-    """The model: C(path), and C(repo_id) and C(revision) where it came from a Hub."""
-    match = _SNAPSHOT.search(path or "")
-    return {
-        "path": path,
-        "repo_id": f"{match.group(1)}/{match.group(2)}" if match else None,
-        "revision": match.group(3) if match else None,
-    }
-
-
 def make_record(
     deployment: Deployment, verification: Verification, key_required: bool, state_dir: str
 ) -> dict[str, Any]:
@@ -89,8 +71,6 @@ def make_record(
         state_dir: Where its last benchmark is kept.
     """
     measured = read(benchmark_path(state_dir, deployment.name))
-    settings = settings_of(deployment.config)
-    subject = subject_of(deployment)
     seen = [c["answer"] for c in verification.checks if c["check"] == "attention_backend"]
     figures: dict[str, Any] = {}
     for check in verification.checks:
@@ -100,18 +80,22 @@ def make_record(
         "instance": deployment.name,
         "host": socket.gethostname(),
         "state": "verified" if verification.passed else "failed",
-        "listen_host": settings.get("host"),
+        "listen_host": deployment.host,
         "url": deployment.url,
         "openai_base_url": f"{deployment.url}/v1",
         "api_key_required": key_required,
         "served_model_name": deployment.served_model_name,
-        "model": model_of(settings.get("model")),
+        "model": {
+            "path": deployment.config.get("model"),
+            "repo_id": deployment.repository,
+            "revision": deployment.revision,
+        },
         "max_model_len": deployment.max_model_len or verification.max_model_len,
         "release": deployment.release,
-        "accelerator": "cuda" if subject.gpu_memory_utilization is not None else "cpu",
+        "accelerator": deployment.accelerator,
         "gpus": verification.gpus,
         "attention_backend": {
-            "planned": subject.attention_backend,
+            "planned": deployment.attention_backend,
             "seen": (seen[0] or None) if seen else None,
         },
         "unit": deployment.unit_name,

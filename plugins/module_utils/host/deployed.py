@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host, Running
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
 
 UNIT_DIR = "/etc/systemd/system"
 PROVED = ".proved.json"
@@ -22,20 +23,6 @@ _PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,UnitFileState,ExecStart
 def unit_name(instance: str) -> str:
     """Name of an instance's unit."""
     return f"vllm@{instance}.service"
-
-
-def parse_show(stdout: str) -> dict[str, dict[str, str]]:
-    """Reads `systemctl show`: a paragraph of Name=value lines for each unit.
-
-    Returns:
-        Properties by unit.
-    """
-    units = {}
-    for paragraph in stdout.split("\n\n"):
-        properties = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
-        if "Id" in properties:
-            units[properties["Id"]] = properties
-    return units
 
 
 def port_in_config(text: str) -> int | None:

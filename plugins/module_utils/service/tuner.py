@@ -14,7 +14,6 @@ from typing import Any
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
     client,
     measure,
-    subject,
     sweep,
     tuning,
 )
@@ -67,7 +66,7 @@ class Tuning:
         self.present = rows[0]["instance"]
         self.name = str(self.present["name"])
         self.former = serving.proved(services, self.name)
-        self.flags = subject.parse_config(self.former.config)
+        self.flags = self.former.config
         self.key = services.api_key(self.name)
         if not tuning.is_deployed(
             self.former, self._config(self.first), self.present["environment"]
@@ -100,8 +99,8 @@ class Tuning:
         """The files that differ between candidates; the instance's secrets stay as they are."""
         config = self.services.config_path(self.name)
         return [
-            File(config, wanted.config, mode=0o640, group=self.params["user"]),
-            File(self.services.drop_in_path(self.name), wanted.drop_in),
+            File(config, wanted.config_text, mode=0o640, group=wanted.user),
+            File(self.services.drop_in_path(self.name), wanted.drop_in_text),
         ]
 
     # -- one candidate --------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class Tuning:
             "state": "failed",
             "reason": None,
             "ready_seconds": None,
-            "config": subject.parse_config(wanted.config),
+            "config": wanted.config,
             "points": [],
         }
         what = tuning.label(choice)
@@ -269,7 +268,7 @@ class Tuning:
             * (2 * self.params["start_timeout"] + self.params["time_limit"])
         )
         with client.BenchClient(
-            self.name, self.former.venv, self.params["user"], lifetime, self.key
+            self.name, self.former.venv, self.former.user, lifetime, self.key
         ) as runner:
             self._tell("starting vLLM's client")
             runner.wait_until_ready()

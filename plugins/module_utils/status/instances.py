@@ -17,7 +17,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls imp
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     read_record,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import parse_show
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     CRASHED,
     HUNG_AT_START,
@@ -90,8 +90,8 @@ def show_units(run: Run, names: Iterable[str]) -> dict[str, dict[str, str]]:
     if status != 0:
         return {}
     shown = {}
-    for unit in parse_show(output):
-        match = _UNIT.match(unit.get("Id", ""))
+    for name, unit in parse_show(output).items():
+        match = _UNIT.match(name)
         if match:
             shown[match.group("name")] = unit
     return shown

@@ -9,13 +9,18 @@ import dataclasses
 import datetime
 import json
 import os
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
+    API_KEY,
+    read_environment_file,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
+    DEFAULT_QUESTIONS,
     DEFAULT_SUITE,
     SEVERITIES,
     Check,
@@ -34,7 +39,7 @@ SCHEMA = 1
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "suite": {"type": "list", "elements": "raw", "default": list(DEFAULT_SUITE)},
-    "questions": {"type": "list", "elements": "dict", "default": []},
+    "questions": {"type": "list", "elements": "dict", "default": list(DEFAULT_QUESTIONS)},
     "ability": {"type": "str", "choices": list(SEVERITIES), "default": "warning"},
     "reports_dir": {"type": "str"},
     "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
@@ -78,48 +83,23 @@ def _output(*argv: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def settings_of(config: str) -> dict[str, Any]:
-    """The flags in the text of a C(--config) file that we wrote: a JSON value a line."""
-    return {
-        key: json.loads(value)
-        for key, value in re.findall(r"^([a-z][a-z0-9-]*): (.*)$", config, re.MULTILINE)
-    }
-
-
-def variable_of(drop_in: str, name: str) -> str | None:
-    """A variable's value in the text of a drop-in that we wrote."""
-    match = re.search(rf'^Environment="{name}=([^"]*)"$', drop_in, re.MULTILINE)
-    return match.group(1) if match else None
-
-
 def subject_of(deployment: Deployment) -> Subject:
     """What is known of an endpoint that this collection deployed."""
-    settings = settings_of(deployment.config)
-    gpus = variable_of(deployment.drop_in, "CUDA_VISIBLE_DEVICES") or ""
-    backend = settings.get("attention-backend") or variable_of(
-        deployment.drop_in, "VLLM_ATTENTION_BACKEND"
-    )
     return Subject(
         name=deployment.name,
         release=deployment.release,
         max_model_len=deployment.max_model_len,
-        tools=settings.get("enable-auto-tool-choice") is True,
-        attention_backend=None if backend == "auto" else backend,
-        gpus=tuple(uuid for uuid in gpus.split(",") if uuid),
-        gpu_memory_utilization=settings.get("gpu-memory-utilization"),
+        tools=deployment.config.get("enable-auto-tool-choice") is True,
+        attention_backend=deployment.attention_backend,
+        gpus=tuple(deployment.gpus),
+        gpu_memory_utilization=deployment.config.get("gpu-memory-utilization"),
         unit=deployment.unit_name,
     )
 
 
 def api_key_of(etc_dir: str, name: str) -> str | None:
     """An instance's API key, from its environment file on this machine; C(None) without one."""
-    try:
-        with open(os.path.join(etc_dir, f"{name}.env"), encoding="utf-8") as stream:
-            text = stream.read()
-    except OSError:
-        return None
-    match = re.search(r"^VLLM_API_KEY=(['\"]?)(.*)\1\s*$", text, re.MULTILINE)
-    return match.group(2) or None if match else None
+    return read_environment_file(read(os.path.join(etc_dir, f"{name}.env"))).get(API_KEY) or None
 
 
 @dataclasses.dataclass(frozen=True)

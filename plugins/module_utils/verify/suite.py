@@ -40,6 +40,15 @@ SERVER_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if ki
 ABILITY_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if kind == "ability"}
 DEFAULT_SUITE = tuple(CHECKS)
 
+DEFAULT_QUESTIONS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "completion",
+        "prompt": "What is the capital of France?",
+        "expect": "Paris",
+        "max_tokens": 16,
+    },
+)
+
 _COMMON = {
     "name": str,
     "severity": str,

@@ -53,6 +53,7 @@ GIVEN = {
     },
     "vllm_model_fetched": {"results": [{"path": "/hub/m"}]},
     "vllm_model_paths": {"m": "/hub/m", "l": "/srv/l"},
+    "vllm_model_commits": {"m": "1" * 40},
     "vllm_service_found": {
         "instances": [{"name": "m", "started": "it is new"}, {"name": "l", "started": None}]
     },
@@ -150,6 +151,8 @@ EXPECTED: dict[str, Any] = {
     "vllm_service_instances": [
         {
             "name": name,
+            "repository": repository,
+            "revision": revision,
             "venv": "/opt/v",
             "config": {**config, "model": path},
             "environment": {},
@@ -158,7 +161,10 @@ EXPECTED: dict[str, Any] = {
             "url": "http://127.0.0.1:8000",
             "served_model_name": "served",
         }
-        for name, path, config in (("m", "/hub/m", {"max-model-len": 4096}), ("l", "/srv/l", {}))
+        for name, repository, revision, path, config in (
+            ("m", "o/m", "1" * 40, "/hub/m", {"max-model-len": 4096}),
+            ("l", None, None, "/srv/l", {}),
+        )
     ],
     "vllm_status_hosts": {"gpu1": [{"name": "m", "serves": False}]},
     "vllm_status_silent": ["m"],

@@ -33,6 +33,7 @@ TEXTS = (
 OTHERS = {
     "vllm_benchmark_result": "registered by vllm_benchmark, for the roles after it",
     "vllm_flash_attn": "the package of vLLM that brings FlashAttention",
+    "vllm_model_commits": "set by vllm_model, for the roles after it",
     "vllm_model_paths": "set by vllm_model, for the roles after it",
     "vllm_preflight_result": "registered by vllm_preflight, for the roles after it",
     "vllm_verify_result": "registered by vllm_verify, for the roles after it",

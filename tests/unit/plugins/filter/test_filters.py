@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.filter.model_commits import model_commits
 from ansible_collections.compute_plane.vllm.plugins.filter.model_paths import LATER, model_paths
 from ansible_collections.compute_plane.vllm.plugins.filter.model_requests import model_requests
 from ansible_collections.compute_plane.vllm.plugins.filter.pick import pick
@@ -93,15 +94,26 @@ def test_each_instance_has_its_models_directory() -> None:
         model_paths(OTHER, requests, [{"path": "/hub/1"}])
 
 
+def test_each_instance_of_the_hub_has_its_models_commit() -> None:
+    results = [{"path": "/hub/1", "commit": "1" * 40}, {"path": None, "commit": None}]
+    assert model_commits(OTHER, model_requests(OTHER), results) == {
+        "a": "1" * 40,
+        "c": "1" * 40,
+        "d": None,
+    }
+
+
 def test_an_instance_for_the_service_has_its_models_directory_and_what_is_to_be_tried() -> None:
     backend = {**instance("b", "o/m")["attention_backend"], "trial": ["X", "Y"]}
     plan = {
         "runtime": {"venv": "/opt/v"},
         "instances": [instance("a", None), instance("b", "o/m", attention_backend=backend)],
     }
-    first, second = service_instances(plan, {"a": "/srv/m", "b": "/hub/b"})
+    first, second = service_instances(plan, {"a": "/srv/m", "b": "/hub/b"}, {"b": "2" * 40})
     assert first == {
         "name": "a",
+        "repository": None,
+        "revision": None,
         "venv": "/opt/v",
         "config": {"port": 8000, "model": "/srv/m"},
         "environment": {"A": "b"},
@@ -111,6 +123,7 @@ def test_an_instance_for_the_service_has_its_models_directory_and_what_is_to_be_
         "served_model_name": "served",
     }
     assert second["config"]["model"] == "/hub/b"
+    assert (second["repository"], second["revision"]) == ("o/m", "2" * 40)
     assert second["attention"] == {
         "mechanism": "flag",
         "key": "attention-backend",

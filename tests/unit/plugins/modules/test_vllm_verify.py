@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -17,14 +16,17 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from endpoints.scripted import GOOD, KEY, LENGTH, MODEL, SIMPLIFIED, ScriptedServer, chat, serving
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
-    Host,
+    Common,
     Record,
     deployment,
+    proved_text,
     read_record,
-    record_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import Services
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.proof import Prover
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_verify
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ class Run:
             "url": self.server.url,
             "served_model_name": MODEL,
         }
-        proved = deployment(wanted, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
-        (self.state / "proved" / "m.json").write_text(record_text(Record(proved)))
+        proved = deployment(wanted, Common("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+        (self.state / "proved" / "m.json").write_text(proved_text(Record(proved)))
 
     def __call__(self, **arguments: Any) -> dict[str, Any]:
         self.server.requests.clear()
@@ -292,22 +294,18 @@ def test_the_suite_costs_less_than_two_seconds_beside_the_endpoints_own_time(ver
 
 def brief(verify: Run, **arguments: Any) -> dict[str, Any] | None:
     """What the module that runs the services finds of a server that it did not have to start."""
-    module = SimpleNamespace(
-        params={
-            "suite": SUITE,
-            "questions": [QUESTION],
-            "ability": "warning",
-            "answer_timeout": 5,
-            "api_keys": None,
-            "etc_dir": str(verify.etc),
-            "state_dir": str(verify.state),
-            "progress": None,
-            **arguments,
-        }
-    )
+    params = {
+        "suite": SUITE,
+        "questions": [QUESTION],
+        "ability": "warning",
+        "answer_timeout": 5,
+        **arguments,
+    }
+    paths = Paths(str(verify.etc), str(verify.state), unit_dir="/none")
+    prover = Prover(Installed(paths, "root", None), params, Progress(None), print)
     proved = read_record((verify.state / "proved" / "m.json").read_text())
     assert proved is not None
-    return Services(module).verify_briefly(proved.current)  # type: ignore[arg-type]
+    return prover.verify_briefly(proved.current)
 
 
 def without_seconds(endpoint: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,13 +9,6 @@ import struct
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import subject
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import config_file
-
-FLAGS = {"model": "/m: x", "port": 8000, "enforce-eager": True, "lora-modules": [{"name": "a"}]}
-
-
-def test_flags_are_read_as_they_were_written():
-    assert subject.parse_config(config_file("vllm@a.service", FLAGS)) == FLAGS
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import tuning
@@ -200,8 +202,8 @@ def former():
         "url": "http://127.0.0.1:8000",
         "served_model_name": "a",
     }
-    host = deployment.Host(release="0.14.1", unit="[Service]\nType=notify\n", supervisor="/opt/s")
-    return deployment.deployment(wanted, host, []), config, environment
+    common = deployment.Common(release="0.14.1", unit="[Service]\n", supervisor="/opt/s")
+    return deployment.deployment(wanted, common, []), config, environment
 
 
 def test_what_is_deployed_is_told_from_what_is_not():
@@ -218,16 +220,15 @@ def test_a_variant_is_what_is_deployed_but_for_flags_and_variables():
     other = tuning.variant(one, environment, flags, after)
     assert tuning.is_deployed(other, flags, after)
     assert other.fingerprint != one.fingerprint
-    assert f"{FINGERPRINT}={other.fingerprint}" in other.drop_in
-    assert one.fingerprint not in other.drop_in
-    assert "OWN=" not in other.drop_in
+    assert f"{FINGERPRINT}={other.fingerprint}" in other.drop_in_text
+    assert one.fingerprint not in other.drop_in_text
+    assert "OWN=" not in other.drop_in_text
     assert other.max_model_len is None
-    changed = set(one.drop_in.splitlines()) ^ set(other.drop_in.splitlines())
+    changed = set(one.drop_in_text.splitlines()) ^ set(other.drop_in_text.splitlines())
     assert all(line.startswith("Environment=") for line in changed)
     assert len(changed) == 5  # the fingerprint and the KV cache before and after, OWN
-    # Back again is the same but for the order of the variables.
     back = tuning.variant(other, after, config, environment)
-    assert back.config == one.config
+    assert dataclasses.replace(back, fingerprint=one.fingerprint) == one
     assert tuning.is_deployed(back, config, environment)
 
 

@@ -21,24 +21,24 @@ WANTED: dict[str, Any] = {
 }
 
 
-HOST = d.Host("0.14.1", "[Service]\nType=notify\n", "/opt/vllm/supervisor/0123456789ab")
+COMMON = d.Common("0.14.1", "[Service]\nType=notify\n", "/opt/vllm/supervisor/0123456789ab")
 
 
 def make(**changes: Any) -> d.Deployment:
-    return d.deployment({**WANTED, **changes}, HOST, [])
+    return d.deployment({**WANTED, **changes}, COMMON, [])
 
 
 def on(nodes: list[str] | None = None, **changes: Any) -> d.Deployment:
-    return d.deployment(WANTED, dataclasses.replace(HOST, **changes), nodes or [])
+    return d.deployment(WANTED, dataclasses.replace(COMMON, **changes), nodes or [])
 
 
 def test_a_deployment_is_what_the_plan_says() -> None:
     one = make()
     assert one.unit_name == "vllm@a.service"
     assert (one.release, one.venv, one.max_model_len) == ("0.14.1", WANTED["venv"], 4096)
-    assert 'model: "/m"\n' in one.config
-    assert f'Environment="COMPUTE_PLANE_FINGERPRINT={one.fingerprint}"\n' in one.drop_in
-    assert 'Environment="X=1"\n' in one.drop_in
+    assert 'model: "/m"\n' in one.config_text
+    assert f'Environment="COMPUTE_PLANE_FINGERPRINT={one.fingerprint}"\n' in one.drop_in_text
+    assert 'Environment="X=1"\n' in one.drop_in_text
 
 
 def test_no_context_length_wanted_is_none_checked() -> None:
@@ -91,10 +91,10 @@ def test_what_needs_no_restart_has_the_same_fingerprint(changes: dict[str, Any])
 
 def test_limits_of_its_own_are_in_the_drop_in_and_need_no_restart() -> None:
     one = make(limits={"memory_max": "20G", "tasks_max": "512"})
-    assert "[Service]" in one.drop_in.split("MemoryMax=20G\nTasksMax=512\n")[0]
+    assert "[Service]" in one.drop_in_text.split("MemoryMax=20G\nTasksMax=512\n")[0]
     assert one.fingerprint == make().fingerprint
     assert make(limits={"memory_max": None, "tasks_max": None}) == make()
-    assert make(limits={"tasks_max": "9"}).drop_in.count("MemoryMax") == 0
+    assert make(limits={"tasks_max": "9"}).drop_in_text.count("MemoryMax") == 0
 
 
 def test_another_supervisor_and_other_devices_need_a_restart() -> None:
@@ -104,26 +104,26 @@ def test_another_supervisor_and_other_devices_need_a_restart() -> None:
 
 
 def test_a_server_on_the_cpu_opens_no_device_and_waits_for_none() -> None:
-    assert "DevicePolicy=closed\n" in make().drop_in
-    assert "DeviceAllow" not in make().drop_in
-    assert "--device" not in make().drop_in
+    assert "DevicePolicy=closed\n" in make().drop_in_text
+    assert "DeviceAllow" not in make().drop_in_text
+    assert "--device" not in make().drop_in_text
 
 
 def test_a_server_opens_its_own_gpus_and_waits_for_them() -> None:
-    text = on(["/dev/nvidia1"]).drop_in
+    text = on(["/dev/nvidia1"]).drop_in_text
     assert "DeviceAllow=/dev/char/195:1 rw\n" in text
     assert "DeviceAllow=/dev/char/195:0 rw\n" not in text
     assert '"--device=/dev/nvidia1" "--device=/dev/nvidiactl" "--device=/dev/nvidia-uvm"' in text
 
 
 def test_the_device_policy_is_relaxed_by_one_switch() -> None:
-    text = on(["/dev/nvidia1"], closed_devices=False).drop_in
+    text = on(["/dev/nvidia1"], closed_devices=False).drop_in_text
     assert "DevicePolicy=auto\n" in text
     assert "DeviceAllow" not in text
 
 
 def test_the_model_and_the_release_must_be_mounted() -> None:
-    text = make().drop_in
+    text = make().drop_in_text
     assert text.index('[Unit]\nRequiresMountsFor="/m"\n') < text.index("[Service]")
     assert f'RequiresMountsFor="{WANTED["venv"]}"\n' in text
 
@@ -148,7 +148,7 @@ def test_what_was_proved_before_is_kept(
 
 @pytest.mark.parametrize("record", [d.Record(ONE), d.Record(TWO, ONE)])
 def test_a_record_is_read_as_it_was_written(record: d.Record) -> None:
-    assert d.read_record(d.record_text(record)) == record
+    assert d.read_record(d.proved_text(record)) == record
 
 
 @pytest.mark.parametrize(
@@ -156,35 +156,13 @@ def test_a_record_is_read_as_it_was_written(record: d.Record) -> None:
     [
         None,
         "",
-        d.record_text(d.Record(ONE))[:-20],
+        d.proved_text(d.Record(ONE))[:-20],
         "[]",
         "{}",
         '{"schema": 1, "current": {}, "previous": null}',
+        '{"schema": 2, "current": {}, "previous": null}',
         json.dumps({"schema": 99, "current": dataclasses.asdict(ONE), "previous": None}),
     ],
 )
 def test_what_is_no_record_is_none(text: str | None) -> None:
     assert d.read_record(text) is None
-
-
-PROVED = {
-    "/r/0.12": "2026-01-01T00:00:00+00:00",
-    "/r/0.13": "2026-02-01T00:00:00+00:00",
-    "/r/0.14": "2026-03-01T00:00:00+00:00",
-    "/r/0.15": "2026-04-01T00:00:00+00:00",
-}
-
-
-@pytest.mark.parametrize(
-    ("used", "keep", "removed"),
-    [
-        (["/r/0.15"], 2, ["/r/0.12"]),
-        (["/r/0.15"], 0, ["/r/0.12", "/r/0.13", "/r/0.14"]),
-        (["/r/0.12/", "/r/0.15"], 0, ["/r/0.13", "/r/0.14"]),
-        (["/r/0.12", "/r/0.13", "/r/0.14", "/r/0.15"], 0, []),
-        ([], 4, []),
-        (["/home/own"], 3, ["/r/0.12"]),
-    ],
-)
-def test_releases_that_nothing_uses_go(used: list[str], keep: int, removed: list[str]) -> None:
-    assert d.releases_to_remove(PROVED, used, keep) == removed

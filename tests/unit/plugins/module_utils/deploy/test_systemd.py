@@ -86,78 +86,11 @@ def test_fingerprints_tell_configurations_apart() -> None:
     assert len(one) == 16
 
 
-# systemctl show --property Id,ActiveState,MainPID of two units, Debian 12
-SHOWN = """MainPID=0
-Id=vllm@a.service
-ActiveState=inactive
-
-MainPID=77
-Id=vllm@b.service
-ActiveState=active
-"""
-
-
-def test_several_units_are_read_from_one_answer() -> None:
-    assert systemd.parse_show(SHOWN) == [
-        {"MainPID": "0", "Id": "vllm@a.service", "ActiveState": "inactive"},
-        {"MainPID": "77", "Id": "vllm@b.service", "ActiveState": "active"},
-    ]
-
-
 def test_the_fingerprint_of_a_running_server() -> None:
     environ = b"PATH=/bin\0COMPUTE_PLANE_FINGERPRINT=0123456789abcdef\0HOME=/\0"
     assert systemd.variable(environ, systemd.FINGERPRINT) == "0123456789abcdef"
     assert systemd.variable(b"PATH=/bin\0", systemd.FINGERPRINT) is None
     assert systemd.variable(None, systemd.FINGERPRINT) is None
-
-
-SECRETS = ["plain", 'with "quotes"', r"back\slash \" twice", "$HOME `id`", "a=b # c", " é "]
-
-
-@pytest.mark.parametrize("value", SECRETS)
-def test_a_secret_is_read_as_it_was_written(value: str) -> None:
-    text = systemd.environment_file("vllm@a.service", {"VLLM_API_KEY": value, "B": "2"})
-    assert systemd.read_environment_file(text) == {"VLLM_API_KEY": value, "B": "2"}
-    assert text.count("\n") == 3
-
-
-def test_a_secret_of_several_lines_is_refused_without_being_shown() -> None:
-    with pytest.raises(ValueError, match="VLLM_API_KEY") as refusal:
-        systemd.environment_file("u", {"VLLM_API_KEY": "geheim\nB=2"})
-    assert "geheim" not in str(refusal.value)
-
-
-def test_a_file_of_secrets_that_a_person_wrote_is_read() -> None:
-    text = "# mine\n\nVLLM_API_KEY=abc\n ; not this\nX='y z'\nnothing\n"
-    assert systemd.read_environment_file(text) == {"VLLM_API_KEY": "abc", "X": "y z"}
-    assert systemd.read_environment_file(None) == {}
-
-
-# /proc/driver/nvidia/gpus/<bus>/information as the driver writes it.
-INFORMATION = """\
-Model: \t\t NVIDIA GeForce RTX 3090
-IRQ:   \t\t 120
-GPU UUID: \t GPU-{uuid}
-Video BIOS: \t 94.02.42.00.0f
-Bus Type: \t PCIe
-Bus Location: \t 0000:01:00.0
-Device Minor: \t {minor}
-"""
-
-
-@pytest.mark.parametrize(
-    ("gpus", "nodes"),
-    [
-        (["GPU-a"], ["/dev/nvidia1"]),
-        (["GPU-b", "GPU-a"], ["/dev/nvidia0", "/dev/nvidia1"]),
-        (["GPU-c"], None),
-        (["0"], None),
-        ([], []),
-    ],
-)
-def test_the_nodes_of_gpus(gpus: list[str], nodes: list[str] | None) -> None:
-    texts = [INFORMATION.format(uuid="a", minor=1), INFORMATION.format(uuid="b", minor=0), ""]
-    assert systemd.device_nodes(gpus, texts) == nodes
 
 
 def test_every_gpu_is_allowed_where_the_driver_does_not_tell() -> None:
@@ -184,38 +117,3 @@ def test_every_gpu_is_allowed_where_the_driver_does_not_tell() -> None:
 )
 def test_why_a_service_is_started(active: str, running: str | None, reason: str | None) -> None:
     assert systemd.needs_start(active, running, "new") == reason
-
-
-@pytest.mark.parametrize(
-    ("after", "crashed"),
-    [
-        # Between the stop and the start of a restart.
-        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "77"}, False),
-        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0", "Job": "0"}, True),
-        ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, False),
-        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, False),
-        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, True),
-        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, True),
-        ({"ActiveState": "failed", "SubState": "failed", "NRestarts": "0"}, True),
-        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, True),
-    ],
-)
-def test_a_server_that_ended_by_itself(after: dict[str, str], crashed: bool) -> None:
-    assert systemd.has_crashed({"NRestarts": "0"}, after) is crashed
-
-
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        ("(APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved", "Resolved"),
-        (
-            "INFO 11-22 22:05:05 [importing.py:44] 0 active driver(s) found",
-            "0 active driver(s) found",
-        ),
-        ("(EngineCore_DP0 pid=7) Loading safetensors: 50%", "Loading safetensors: 50%"),
-        ("Traceback (most recent call last):", "Traceback (most recent call last):"),
-        ("", ""),
-    ],
-)
-def test_what_a_log_line_says(line: str, text: str) -> None:
-    assert systemd.log_text(line) == text

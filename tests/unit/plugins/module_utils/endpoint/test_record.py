@@ -13,15 +13,17 @@ import jsonschema
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Common,
     Deployment,
-    Host,
     deployment,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
+    environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     benchmark_figures,
     benchmark_path,
     make_record,
-    model_of,
     record_text,
     with_benchmark,
     with_state,
@@ -72,13 +74,16 @@ CUDA = {
 def deployed(config: dict[str, Any], environment: dict[str, str]) -> Deployment:
     wanted = {
         "name": "qwen",
+        "repository": "Qwen/Qwen2.5-7B-Instruct" if config["model"] == SNAPSHOT else None,
+        "revision": COMMIT if config["model"] == SNAPSHOT else None,
         "venv": "/opt/vllm/releases/0.14.1-cuda-0",
         "config": config,
         "environment": environment,
         "url": "http://127.0.0.1:8000",
         "served_model_name": "Qwen/Qwen2.5-7B-Instruct",
     }
-    return deployment(wanted, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+    accelerator = "cuda" if config["model"] == SNAPSHOT else "cpu"
+    return deployment(wanted, Common("0.14.1", "[Unit]\n", "/opt/supervisor/0", accelerator), [])
 
 
 def verification(*checks: dict[str, Any]) -> Verification:
@@ -231,11 +236,6 @@ def test_a_benchmark_is_put_into_the_record_that_there_is() -> None:
     assert with_benchmark(None, benchmark("f")) is None
 
 
-@pytest.mark.parametrize("path", [None, "/srv/m", "/x/models--a--b/snapshots/main"])
-def test_a_model_that_is_not_of_the_hub(path: str | None) -> None:
-    assert model_of(path) == {"path": path, "repo_id": None, "revision": None}
-
-
 def test_a_verification_is_kept_and_due_again_when_something_is_another() -> None:
     suite = read_suite(["health", "models"], [], "warning", "qwen")
     found = Verification(**{**verification().__dict__, "suite": suite_digest(suite)})
@@ -256,6 +256,8 @@ def test_a_verification_is_kept_and_due_again_when_something_is_another() -> Non
         ('OTHER=1\nVLLM_API_KEY="a b"\n', "a b"),
         ("VLLM_API_KEY=\n", None),
         ("# VLLM_API_KEY=abc\n", None),
+        # As it is written where it has characters that systemd would take for its own.
+        (environment_file("vllm@m.service", {"VLLM_API_KEY": 'a$b"c\\d`e'}), 'a$b"c\\d`e'),
     ],
 )
 def test_the_key_is_in_the_environment_file(tmp_path: Path, text: str, key: str | None) -> None:

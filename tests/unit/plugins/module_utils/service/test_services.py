@@ -1,137 +1,133 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of the proof of a server that was started, and what its failure says."""
+"""How a task over the services ends, and what systemd is asked."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from endpoints.scripted import LENGTH, MODEL, ScriptedServer, chat, serving
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
-    Deployment,
-    Host,
-    deployment,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import FileError
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     Services,
-    StartFailed,
+    run,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from .conftest import Host
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="what is kept belongs to root")
+
+class Ended(Exception):
+    """What the fake module ends with."""
 
 
 class Module:
-    """As much of AnsibleModule as a proof needs."""
+    """As much of AnsibleModule as the services need, with the parameters that all have."""
 
-    def __init__(self, directory: Path) -> None:
-        self.warnings: list[str] = []
-        self.params: dict[str, Any] = {
-            "suite": ["health", "chinese", "multi_turn"],
-            "questions": [{"name": "capital", "prompt": "The capital?", "expect": "Paris"}],
-            "ability": "warning",
-            "etc_dir": str(directory / "etc"),
-            "state_dir": str(directory / "state"),
-            "tools_path": sys.prefix,
-            "answer_timeout": 5,
-            "progress": None,
-        }
+    def __init__(self) -> None:
+        folders = {"etc_dir": "/etc/vllm", "state_dir": "/s", "unit_dir": "/u"}
+        self.params: dict[str, Any] = {**folders, "user": "vllm", "progress": None}
+
+    def run_command(self, command: list[str], **_: Any) -> tuple[int, str, str]:
+        raise AssertionError(command)
 
     def warn(self, message: str) -> None:
-        self.warnings.append(message)
+        raise AssertionError(message)
 
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with serving() as one:
-        yield one
-
-
-def wanted(server: ScriptedServer) -> Deployment:
-    instance = {
-        "name": "m",
-        "venv": "/opt/vllm/releases/r",
-        "config": {"model": "/srv/m", "max-model-len": LENGTH},
-        "environment": {},
-        "url": server.url,
-        "served_model_name": MODEL,
-    }
-    return deployment(instance, Host("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
-
-
-def test_the_evidence_of_a_failed_proof_is_kept_until_one_passes(
-    tmp_path: Path, server: ScriptedServer
-) -> None:
-    module = Module(tmp_path)
-    services = Services(module)  # type: ignore[arg-type]
-    services.results["m"] = {"name": "m"}
-    services.prove(wanted(server))
-    verified, failed = (tmp_path / "state" / kind / "m.json" for kind in ("verified", "failed"))
-    good = verified.read_text()
-    assert not failed.exists()
-
-    server.script["question"] = chat("It is Berlin.")
-    server.script["turn 2"] = chat("70")
-    with pytest.raises(StartFailed) as raised:
-        services.prove(wanted(server))
-    said = str(raised.value).splitlines()
-    assert said[0].startswith("vllm@m.service answers, but not truly: capital: ")
-    assert said[1] == f"All questions and answers are in {failed} on the host."
-    assert any(line.startswith("m: multi_turn: ") for line in module.warnings)
-    answers = {c["name"]: c["answer"] for c in json.loads(failed.read_text())["checks"]}
-    assert answers["capital"] == "It is Berlin."
-    assert verified.read_text() == good
-    evidence = services.results["m"]["evidence"]
-    assert (evidence["url"], evidence["verification"]["passed"]) == (server.url, False)
-
-    server.script["question"] = chat("It is Paris.")
-    services.prove(wanted(server))
-    assert not failed.exists()
+    def fail_json(self, **result: Any) -> None:
+        raise Ended(result)
 
 
 @pytest.mark.parametrize(
-    ("causes", "tried"),
+    ("problem", "message"),
     [
-        # The next backend may do without what the first one lacks.
-        (["import_failed", "no_nvcc"], ["A", "B"]),
-        ([None, "engine_failed"], ["A", "B"]),
-        (["port_in_use"], ["A"]),
-        (["gpu_out_of_memory", "bad_model_path"], ["A", "B"]),
+        (Failed("it is so"), "it is so"),
+        (FileError("no group"), "no group; vllm_service_user names the user and group of the"),
     ],
 )
-def test_a_trial_goes_on_as_long_as_another_backend_can_help(
-    tmp_path: Path,
-    server: ScriptedServer,
-    monkeypatch: pytest.MonkeyPatch,
-    causes: list[str | None],
-    tried: list[str],
-) -> None:
-    services = Services(Module(tmp_path))  # type: ignore[arg-type]
-    failures = iter(causes)
-    said: list[str] = []
+def test_a_failure_ends_the_task_with_what_became_of_each(problem: Exception, message: str) -> None:
+    def task(services: Services) -> None:
+        services.results["m"] = {"name": "m"}
+        raise problem
 
-    def fails(_: Deployment) -> float:
-        raise StartFailed("it crashed\nlong story", next(failures))
+    with pytest.raises(Ended) as ended:
+        run(Module(), task)  # type: ignore[arg-type]
+    (result,) = ended.value.args
+    assert result["msg"].startswith(message)
+    assert result["instances"] == [{"name": "m"}]
 
-    def goes_back(_: Deployment, __: object, failure: str) -> str:
-        said.extend(failure.splitlines())
-        return ""
 
-    monkeypatch.setattr(services, "unit_file", lambda unit: None)
-    monkeypatch.setattr(services, "files", lambda deployment: [])
-    monkeypatch.setattr(services, "write", lambda files: None)
-    monkeypatch.setattr(services, "restart", fails)
-    monkeypatch.setattr(services, "go_back", goes_back)
-    one = wanted(server)
-    services.change(one, dict.fromkeys("AB", one))
-    assert [line.partition(":")[0] for line in said[1:-2]] == tried
-    assert said[-2:] == ["it crashed", "long story"]
+def test_the_evidence_is_with_its_instance() -> None:
+    def task(services: Services) -> None:
+        services.results.update(m={"name": "m"}, n={"name": "n"})
+        raise Failed("untrue", {"name": "n", "url": "u"})
+
+    with pytest.raises(Ended) as ended:
+        run(Module(), task)  # type: ignore[arg-type]
+    (result,) = ended.value.args
+    assert result["instances"] == [
+        {"name": "m"},
+        {"name": "n", "evidence": {"name": "n", "url": "u"}},
+    ]
+
+
+class Programs:
+    """Runs no program; answers by the first words of the command."""
+
+    def __init__(self, **answers: tuple[int, str, str]) -> None:
+        self.answers = answers
+        self.commands: list[list[str]] = []
+        self.units: dict[str, str] = {}
+
+    def __call__(self, command: list[str], **options: Any) -> tuple[int, str, str]:
+        self.commands.append(command)
+        if command[0] == "systemd-analyze":
+            staging = options["environ_update"]["SYSTEMD_UNIT_PATH"].rstrip(":")
+            self.units = {
+                str(path.relative_to(staging)): path.read_text()
+                for path in Path(staging).rglob("*")
+                if path.is_file()
+            }
+        return self.answers.get(command[0].replace("-", "_"), (0, "", ""))
+
+
+def test_systemd_reads_new_units_before_they_are_installed(host: Host) -> None:
+    programs = Programs()
+    one = host.deployment()
+    Manager(programs).verify([one])
+    assert programs.units == {
+        "vllm@m.service": one.unit,
+        "vllm@m.service.d/10-compute-plane.conf": one.drop_in_text,
+    }
+    with pytest.raises(Failed, match="systemd does not accept the unit: Unknown key"):
+        Manager(Programs(systemd_analyze=(1, "", "Unknown key\n"))).verify([one])
+
+
+def test_what_systemctl_refuses_is_told() -> None:
+    refused = Programs(systemctl=(1, "", "Unit not found.\n"))
+    with pytest.raises(Failed, match="systemctl stop a failed: Unit not found"):
+        Manager(refused).systemctl("stop", "a")
+    assert Manager(refused).systemctl("stop", "a", check=False) == ""
+
+
+def test_the_state_of_several_units_is_asked_at_once_and_of_none_not_at_all() -> None:
+    shown = Programs(systemctl=(0, "Id=a\nMainPID=0\n\nId=b\nMainPID=7\n", ""))
+    assert Manager(shown).show(["a", "b"])["b"] == {"Id": "b", "MainPID": "7"}
+    assert Manager(shown).show([]) == {}
+    assert len(shown.commands) == 1
+
+
+def test_the_journal_is_the_last_lines() -> None:
+    journal = Programs(journalctl=(0, "one\ntwo\nthree\n", ""))
+    assert Manager(journal).journal(12.4, 2, "--unit", "a") == "two\nthree"
+    assert journal.commands[0][-3:] == ["@12", "--unit", "a"]
+
+
+def test_what_a_server_was_started_with_is_its_own_environment() -> None:
+    assert Manager(Programs()).environ({"MainPID": "0"}) is None
+    assert Manager(Programs()).running({"MainPID": str(2**22 + 1)}) is None

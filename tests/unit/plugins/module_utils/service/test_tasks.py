@@ -1,0 +1,241 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole runs of the modules that start servers, on a host whose systemd a test tells what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Deployment,
+    Record,
+    proved_text,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service import services
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
+from ansible_collections.compute_plane.vllm.plugins.modules import vllm_rollback, vllm_service
+
+from .conftest import GROUP, UNIT, Asked, Host
+
+if TYPE_CHECKING:
+    Task = Callable[..., dict[str, Any]]
+
+
+class Ended(Exception):
+    """What the fake module ends with."""
+
+
+class Module:
+    """As much of AnsibleModule as these tasks need."""
+
+    def __init__(self, host: Host, check: bool, **params: Any) -> None:
+        self.check_mode = check
+        self.params = {
+            **{name: option.get("default") for name, option in services.ARGUMENTS.items()},
+            **dataclasses.asdict(host.paths),
+            "user": GROUP,
+            **params,
+        }
+
+    def run_command(self, command: list[str]) -> None:
+        raise AssertionError(command)
+
+    def warn(self, message: str) -> None:
+        raise AssertionError(message)
+
+    def exit_json(self, **result: Any) -> None:
+        raise Ended(result)
+
+    fail_json = exit_json
+
+
+@pytest.fixture
+def task(host: Host, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Runs a module's task."""
+    supervisor = os.path.join(host.paths.supervisors_dir, "0")
+    monkeypatch.setattr(services, "Manager", lambda _run: host.systemd)
+    monkeypatch.setattr(services, "Clock", lambda: host.time.clock)
+    monkeypatch.setattr(services, "Prover", lambda *_: host.prover)
+    monkeypatch.setattr(Installed, "supervisor", lambda _: (supervisor, {"__main__.py": "\n"}))
+    monkeypatch.setattr(Installed, "endpoint", lambda _, wanted, __: Asked(host, wanted))
+    monkeypatch.setattr(host.prover, "suite", lambda _: [])
+
+    def run(kind: Any, check: bool = False, **params: Any) -> dict[str, Any]:
+        with pytest.raises(Ended) as ended:
+            services.run(Module(host, check, **params), kind)  # type: ignore[arg-type]
+        result: dict[str, Any] = ended.value.args[0]
+        return result
+
+    return run
+
+
+def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any) -> dict[str, Any]:
+    """The parameters that the role gives the module."""
+    instance = {
+        "name": "m",
+        "kind": "chat",
+        "venv": venv,
+        "repository": None,
+        "revision": None,
+        "config": {"model": "/srv/m", "port": 8000, "max-model-len": length},
+        "environment": {},
+        "limits": {},
+        "attention": None,
+        "url": "http://127.0.0.1:8000",
+        "served_model_name": "m",
+    }
+    return {
+        "release": "0.14.1",
+        "accelerator": "cpu",
+        "unit": UNIT,
+        "instances": [instance],
+        "removed_instances": [],
+        "keep_releases": 2,
+        "start_stall": 120,
+        "starts": 5,
+        "device_policy": "closed",
+        **changes,
+    }
+
+
+def schema_1(one: Deployment) -> dict[str, Any]:
+    """A deployment as records of schema 1 had it, whose texts were the same (deploy/)."""
+    same = ("name", "release", "venv", "unit", "fingerprint", "url", "served_model_name")
+    texts = {"config": one.config_text, "drop_in": one.drop_in_text}
+    return {
+        **{name: getattr(one, name) for name in same},
+        **texts,
+        "max_model_len": one.max_model_len,
+    }
+
+
+SITE, ROLLBACK = vllm_service.bring_about, vllm_rollback.roll_back
+
+
+def fingerprint_of(task: Task, wanted: dict[str, Any]) -> str:
+    """What a configuration will be known by: from the difference that check mode shows."""
+    texts = [one["after"] for one in task(SITE, check=True, **wanted)["diff"]]
+    (drop_in,) = (text for text in texts if "COMPUTE_PLANE_FINGERPRINT=" in text)
+    return str(drop_in.split("COMPUTE_PLANE_FINGERPRINT=")[1][:16])
+
+
+def test_a_first_run_starts_and_a_second_changes_nothing(host: Host, task: Task) -> None:
+    before = task(SITE, check=True, **site())
+    assert (before["changed"], before["instances"][0]["started"]) == (True, "it is inactive")
+    assert host.systemd.done == []
+    assert not Path(host.paths.etc_dir).exists()
+
+    first = task(SITE, **site())
+    assert first["changed"]
+    assert first["instances"][0]["ready_seconds"] == 40.0
+    assert {os.path.basename(one["after_header"]) for one in first["diff"]} >= {
+        *("m.yaml", "10-compute-plane.conf", "vllm@.service", "__main__.py"),
+        "compute_plane.vllm.conf",
+    }
+
+    host.prover.brief = {"name": "m"}
+    done = list(host.systemd.done)
+    second = task(SITE, **site())
+    assert (second["changed"], second["diff"], second["verified"]) == (False, [], [{"name": "m"}])
+    assert second["instances"][0]["started"] is None
+    assert host.systemd.done == done
+
+
+def test_a_host_of_schema_1_is_not_touched_and_can_go_back(host: Host, task: Task) -> None:
+    release = Path(host.paths.releases_dir, "r1")
+    release.mkdir(parents=True)
+    (release / ".proved.json").write_text('{"proved_at": "2026-01-01T00:00:00+00:00"}')
+    task(SITE, **site(venv=str(release)))
+    task(SITE, **site(2048, venv=str(release)))
+    record = host.changes.record("m")
+    assert record is not None
+    assert record.previous is not None
+    path = Path(host.paths.proved("m"))
+    old = {"current": schema_1(record.current), "previous": schema_1(record.previous)}
+    path.write_text(json.dumps({"schema": 1, **old}))
+
+    host.prover.brief = {"name": "m"}
+    done = list(host.systemd.done)
+    again = task(SITE, **site(2048, venv=str(release)))
+    assert (again["changed"], again["diff"]) == (False, [])
+    assert host.systemd.done == done
+    assert json.loads(path.read_text())["schema"] == 1
+
+    back = task(ROLLBACK, instances=[])
+    assert back["changed"]
+    assert back["instances"][0]["ready_seconds"] == 40.0
+    assert host.on_disk() == 1024
+    assert path.read_text() == proved_text(Record(record.previous, record.current))
+
+
+def test_what_does_not_come_up_ends_the_task_with_the_former_serving(
+    host: Host, task: Task
+) -> None:
+    task(SITE, **site())
+    host.prover.untrue.add(fingerprint_of(task, site(2048)))
+    failed = task(SITE, **site(2048))
+    assert failed["msg"].endswith("The former configuration of m is serving again (vLLM 0.14.1).")
+    (instance,) = failed["instances"]
+    assert (instance["started"], instance["evidence"]["url"]) == (
+        "its configuration has changed",
+        "http://127.0.0.1:8000",
+    )
+    assert host.on_disk() == 1024
+
+
+def test_the_backend_that_works_is_found_once(host: Host, task: Task) -> None:
+    attention = {"mechanism": "flag", "key": "attention-backend", "trial": ["A", "B"]}
+    wanted = site()
+    wanted["instances"][0]["attention"] = attention
+    host.systemd.ends[fingerprint_of(task, wanted)] = "no_nvcc"
+    found = task(SITE, **wanted)["instances"][0]
+    assert [one["backend"] for one in found["attention_backends"]] == ["A", "B"]
+    record = host.changes.record("m")
+    assert record is not None
+    assert (record.current.attention_backend, record.current.config["attention-backend"]) == (
+        "B",
+        "B",
+    )
+    starts = [one for one in host.systemd.done if one.startswith("restart")]
+    host.prover.brief = {"name": "m"}
+    assert task(SITE, **wanted)["changed"] is False
+    assert [one for one in host.systemd.done if one.startswith("restart")] == starts
+
+
+def test_an_instance_that_is_no_longer_wanted_is_removed(host: Host, task: Task) -> None:
+    task(SITE, **site())
+    gone = task(SITE, **site(instances=[], removed_instances=["m"]))
+    assert gone["changed"]
+    assert os.listdir(host.paths.etc_dir) == []
+    assert host.systemd.state == "inactive"
+
+
+def test_what_cannot_be_gone_back_to_is_told(host: Host, task: Task) -> None:
+    assert "no instance of this host" in task(ROLLBACK, instances=[])["msg"]
+    task(SITE, **site())
+    assert (
+        "nothing was proved before the present deployment of m"
+        in (task(ROLLBACK, instances=["m"])["msg"])
+    )
+    task(SITE, **site(2048))
+    assert "is not there any more" in task(ROLLBACK, instances=[])["msg"]
+    assert host.on_disk() == 2048
+
+
+def test_a_key_that_no_file_can_have_is_told_before_anything_changes(
+    host: Host, task: Task
+) -> None:
+    message = task(SITE, **site(), api_keys={"m": "geheim\n"})["msg"]
+    assert message == (
+        "vllm_service_api_keys.m: control character in the value of VLLM_API_KEY; use another key"
+    )
+    assert not Path(host.paths.etc_dir).exists()
+    assert host.systemd.done == []
