@@ -23,6 +23,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release im
     os_packages,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report import render
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.variables import unread
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
     Wanted,
     read_wanted,
@@ -32,12 +33,15 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data im
     default_releases_dir,
     load_release_data,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.role_variables import (
+    role_variables,
+)
 
 # `raw`: the planner itself says what is wrong with a value, and all of it at once.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "release": {"type": "raw", "default": default_release()},
     "accelerator": {"type": "raw", "default": "auto"},
-    "instances": {"type": "raw", "default": []},
+    "instances": {"type": "raw"},
     "nvcc": {"type": "raw", "default": "any"},
     "opt_dir": {"type": "raw", "default": "/opt/vllm"},
     "etc_dir": {"type": "raw", "default": "/etc/vllm"},
@@ -85,6 +89,19 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
     }
 
 
+def variables_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the plan looks at of a host's variables.
+
+    Args:
+        given: All of them, as the task has them.
+    """
+    variables = role_variables()
+    return {
+        "unread": unread(given, variables.public | variables.internal),
+        "known": sorted(variables.public),
+    }
+
+
 def answer(raw: Mapping[str, Any], facts: Any, data: ReleaseData, fail: bool) -> dict[str, Any]:
     """Plan, and return the action's result.
 
@@ -127,6 +144,7 @@ class ActionModule(ActionBase):
         raw = plain({key: value for key, value in arguments.items() if key != "releases_dir"})
         fail = raw.pop("fail_on_problems")
         given_dir = arguments.get("releases_dir")
+        raw["variables"] = variables_of(task_vars or {})
         releases_dir = Path(given_dir) if given_dir else default_releases_dir()
         data = load_release_data(releases_dir, raw.get("release"))
         # Said again, and reported, by the plan itself.
@@ -140,4 +158,8 @@ class ActionModule(ActionBase):
             probed.setdefault("failed", True)
             probed["msg"] = f"The host could not be probed: {probed.get('msg', 'no facts')}"
             return {**result, **probed, "changed": False}
-        return {**result, **answer(raw, plain(probed["facts"]), data, fail)}
+        answered = answer(raw, plain(probed["facts"]), data, fail)
+        for note in answered.get("plan", {}).get("notes", ()):
+            if note["code"] == "unknown-variable":
+                self._display.warning(f"{note['where']}: {note['message']}")
+        return {**result, **answered}

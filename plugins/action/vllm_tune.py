@@ -44,7 +44,7 @@ def _instance(wanted: Mapping[str, Any], name: str) -> tuple[int, dict[str, Any]
     if len(found) == 1:
         return found[0]
     names = ", ".join(str(one.get("name")) for one in instances)
-    raise WrongTask(f"there are the instances {names}; say which one is to be tuned")
+    raise WrongTask(f"there are the instances {names}; set vllm_tune_instance to one")
 
 
 def _planned(plan: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import add_reports
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports.verification import (
+    add_reports,
+)
 
 
 def what_failed(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:

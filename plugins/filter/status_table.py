@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import human_seconds
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
+    human_seconds,
+)
 
 DOCUMENTATION = r"""
 name: status_table
 author: compute_plane.vllm contributors (@compute-plane)
-version_added: 0.2.0
+version_added: 0.1.0
 short_description: The instances of all hosts as one table
 description:
   - Makes a table, one line an instance, of what M(compute_plane.vllm.vllm_status) returned on each

@@ -474,7 +474,8 @@ class HfModel:
         if bad or not COMMIT.match(commit):
             raise Failed(
                 f"{self.params['endpoint']} lists what cannot be a repository: commit {commit!r},"
-                f" files {', '.join(bad[:5]) or 'none'}. Check endpoint"
+                f" files {', '.join(bad[:5]) or 'none'}. Check"
+                " vllm_model_endpoint"
             )
         self.state.commits[commit] = files
         if needs_index(files, self.params["allow_patterns"]):
@@ -547,7 +548,7 @@ class HfModel:
                 f" to be fetched ({missing} of {files} files) and {human_bytes(RESERVE)} must stay"
                 f" free, but {human_bytes(room.free)} are free:"
                 f" {human_bytes(todo + RESERVE - room.free)} too little. Make room there, remove"
-                " revisions that nothing uses (state: absent), or set cache_dir"
+                " revisions that nothing uses (state: absent), or set vllm_model_hub"
                 f" ({self.params['cache_dir']}) to another mount"
             )
 

@@ -119,8 +119,8 @@ nvcc:
 python:
   description:
     - About the interpreter in O(python), with V(path), V(version), V(headers) (the path of
-      Python.h, or null) and V(venv) (whether it can make virtual environments). Null when it was
-      not asked for, or does not run.
+      Python.h, or null), V(venv) (whether it can make virtual environments) and V(shim) (null, or
+      the interpreter that this script starts). Null when it was not asked for, or does not run.
   returned: always
   type: dict
   sample:
@@ -128,6 +128,7 @@ python:
     version: 3.12.3
     headers: /usr/include/python3.12/Python.h
     venv: true
+    shim: null
 """
 
 from ansible.module_utils.basic import AnsibleModule

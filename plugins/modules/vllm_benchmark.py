@@ -16,9 +16,10 @@ description:
     times, round after round over all loads; figures are medians with their spread.
   - Beside them stand the GPU's memory, clocks, power and temperature during each run, versions,
     flags, the attention backend, and the ceiling that the GPU's memory bandwidth sets.
-  - The result is kept on the host as JSON and as a page, and compared with the host's baseline,
-    which is the first benchmark or the last one with O(set_baseline). Its main figures are put into
-    the endpoint record C(<instance>.endpoint.json).
+  - The result is kept on the host as JSON, and compared with the host's baseline, which is the
+    first benchmark or the last one with O(set_baseline). Its main figures are put into the endpoint
+    record C(<instance>.endpoint.json). With O(reports_dir) it is also on the controller, as JSON
+    and as a page.
   - The server is not touched. It must be what was proved last (M(compute_plane.vllm.vllm_service)),
     so that the figures belong to the flags beside them.
 author: compute_plane.vllm contributors (@compute-plane)
@@ -99,6 +100,12 @@ options:
     description: Where results are kept on the host.
     type: path
     default: /var/lib/vllm/benchmarks
+  reports_dir:
+    description:
+      - A folder on the controller for C(<host>-<instance>.json), the result, and
+        C(<host>-<instance>.html), the same as a page; also when the task fails by
+        O(fail_on_regression). None are written when empty.
+    type: str
   user:
     description: The service's user, as whom the client runs.
     type: str
@@ -138,9 +145,10 @@ instances:
       type: str
       sample: /var/lib/vllm/benchmarks/qwen2.5-7b-instruct.json
     page:
-      description: The same as a page.
+      description: The same as a page, on the controller.
       type: str
-      sample: /var/lib/vllm/benchmarks/qwen2.5-7b-instruct.html
+      returned: with O(reports_dir)
+      sample: reports/gpu1-qwen2.5-7b-instruct.html
     summary:
       description:
         - C(single_stream) and C(highest_throughput), each with its load, C(output_throughput)
@@ -161,36 +169,22 @@ instances:
       type: dict
 """
 
-import datetime
-import json
-import os
-import random
-import time
+import functools
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
-    ceiling,
-    client,
-    figures,
-    measure,
-    page,
-    subject,
-    sweep,
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import figures
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.run import (
+    Benchmark,
+    BenchmarkError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     DIRECTORIES,
     File,
     read,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
-    Endpoint,
-    EndpointError,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
-    needs_start,
     read_environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
@@ -198,247 +192,61 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     record_text,
     with_benchmark,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service import serving
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     API_KEY,
     Services,
     run,
 )
 
-SCHEMA = 1
-SPARE = 600.0
-"""Seconds beyond the time limit after which systemd ends the client by itself."""
+
+def subject(services: Services, instance: dict[str, Any]) -> Benchmark:
+    """The benchmark of an instance that serves what was proved."""
+    name = str(instance["name"])
+    now = serving.proved(services, name)
+    serving.require(services, now)
+    secrets = read_environment_file(read(services.environment_path(name)))
+    return Benchmark(services.params, instance, now, secrets.get(API_KEY))
 
 
-class Benchmark:
-    """One instance's benchmark.
-
-    Args:
-        services: The host's services.
-        instance: The instance as the task gives it.
-    """
-
-    def __init__(self, services: Services, instance: dict[str, Any]) -> None:
-        self.services = services
-        self.params = services.params
-        self.instance = instance
-        self.name = str(instance["name"])
-        self.deployment = self._deployment()
-        self.flags = subject.parse_config(self.deployment.config)
-        secrets = read_environment_file(read(services.environment_path(self.name)))
-        self.key = secrets.get(API_KEY)
-        try:
-            self.points, self.skipped = sweep.expand(self.params["sweep"], self._context())
-        except sweep.SweepError as problem:
-            services.fail(str(problem))
-        if not self.points:
-            services.fail(f"none of the loads fits {self.name}: {self.skipped[0]['reason']}")
-
-    def _deployment(self) -> Deployment:
-        """What was proved last and runs."""
-        record = self.services.record(self.name)
-        if record is None:
-            self.services.fail(f"{self.name} was never proved here; run the site playbook first")
-        now = record.current
-        state = self.services.show([now.unit_name])[now.unit_name]
-        reason = needs_start(
-            state.get("ActiveState", ""), self.services.running(state), now.fingerprint
-        )
-        if reason is not None:
-            self.services.fail(
-                f"{now.unit_name} does not run as it was proved: {reason}; "
-                "run the site playbook first"
-            )
-        return now
-
-    def _context(self) -> int | None:
-        """The server's own context length, in tokens."""
-        try:
-            models = Endpoint(self.deployment.url, self.key, 30.0).models()
-        except EndpointError as error:
-            self.services.fail(f"{self.deployment.url} cannot be measured: {error}")
-        for model in models:
-            if model.get("id") == self.deployment.served_model_name:
-                length = model.get("max_model_len")
-                return length if isinstance(length, int) else None
-        return None
-
-    def path(self, suffix: str) -> str:
-        """Where one of the instance's files is."""
-        return os.path.join(self.params["results_dir"], f"{self.name}{suffix}")
-
-    def _limits(self, gpus: list[dict[str, Any]]) -> dict[str, Any]:
-        model = str(self.flags.get("model"))
-        config = subject.read_json(os.path.join(model, "config.json"))
-        stated = self.params["bandwidth"]
-        return ceiling.make(
-            self.instance["memory"],
-            config,
-            subject.is_tied(model, config),
-            self.flags,
-            gpus,
-            None if stated is None else stated * 1e9,
-        )
-
-    def _engine_backend(self) -> str | None:
-        """The attention backend as the running server's log tells it."""
-        unit = self.deployment.unit_name
-        show = self.services.systemctl("show", "--property", "InvocationID", "--value", unit)
-        _status, log, _errors = self.services.module.run_command(
-            [
-                *("journalctl", "--no-pager", "--quiet", "--output", "cat"),
-                *("--grep", "attention backend|AttentionBackendEnum"),
-                f"_SYSTEMD_INVOCATION_ID={show.strip()}",
-            ]
-        )
-        return subject.backend_in_log(str(log))
-
-    def measure(self) -> dict[str, Any]:
-        """Measure, and return the result."""
-        params, now = self.params, self.deployment
-        seed = random.SystemRandom().randrange(1 << 30)
-        began = time.monotonic()
-        measured_at = datetime.datetime.now(datetime.timezone.utc)
-
-        def tell(point: sweep.Point, number: int, count: int, left: float | None) -> None:
-            self.services.progress.update(
-                f"measuring {self.name}",
-                elapsed=time.monotonic() - began,
-                detail=measure.progress_text(point, number, count, left),
-            )
-
-        self.services.progress.update(f"starting vLLM's client for {self.name}")
-        python = os.path.join(params["tools"], "bin", "python")
-        lifetime = client.START_TIMEOUT + params["time_limit"] + params["run_timeout"] + SPARE
-        try:
-            with (
-                client.Client(self.name, now.venv, params["user"], lifetime, self.key) as runner,
-                client.GpuWatch(self.instance["gpus"], python) as watch,
-            ):
-                runner.wait_until_ready()
-                limits = self._limits(watch.gpus)
-                points = measure.measure(
-                    runner,
-                    watch,
-                    lambda point, number: client.run_argv(
-                        now.url, now.served_model_name, self.flags, point, number
-                    ),
-                    self.points,
-                    repeats=params["repeats"],
-                    seed=seed,
-                    time_limit=params["time_limit"],
-                    run_timeout=params["run_timeout"],
-                    limits=limits,
-                    tell=tell,
-                )
-        except client.ClientError as error:
-            self.services.fail(f"{self.name} could not be measured: {error}")
-        proved = subject.read_json(os.path.join(now.venv, ".proved.json"))
-        return {
-            "schema": SCHEMA,
-            "instance": self.name,
-            "measured_at": measured_at.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began, 1),
-            "url": now.url,
-            "served_model_name": now.served_model_name,
-            "model": self.flags.get("model"),
-            "release": now.release,
-            "accelerator": params["accelerator"],
-            "versions": proved.get("versions") or {},
-            "config": self.flags,
-            "fingerprint": now.fingerprint,
-            "attention_backend": {
-                "planned": self.instance["attention_backend"],
-                "engine": self._engine_backend(),
-            },
-            "gpus": watch.gpus,
-            "repeats": params["repeats"],
-            "time_limit": params["time_limit"],
-            "seed": seed,
-            "ceiling": limits,
-            "summary": measure.headline(points),
-            "points": points,
-            "skipped": [
-                *self.skipped,
-                *[
-                    {
-                        **{key: point[key] for key in sweep.LOAD},
-                        "reason": f"the time limit of {params['time_limit']} s was over",
-                    }
-                    for point in points
-                    if not point["runs"]
-                ],
-            ],
-            "comparison": None,
-        }
-
-    def keep(self, result: dict[str, Any]) -> str:
-        """Compare, and write result, page and, where it is one, baseline.
-
-        Returns:
-            What became of the baseline.
-        """
-        baseline = subject.read_json(self.path(".baseline.json")) or None
-        fate = "set"
-        if baseline is not None and baseline.get("schema") == SCHEMA:
-            comparison = figures.compare(result, baseline, self.params["tolerance"])
-            result["comparison"] = comparison
-            fate = "compared" if comparison["rows"] else "other loads"
-        files = [
-            (".json", json.dumps(result, indent=1) + "\n"),
-            (".html", page.page(result, baseline if result["comparison"] else None)),
+def engine_log(services: Services, unit: str) -> str:
+    """What the server that runs has said of its attention backend."""
+    show = services.systemctl("show", "--property", "InvocationID", "--value", unit)
+    _status, log, _errors = services.module.run_command(
+        [
+            *("journalctl", "--no-pager", "--quiet", "--output", "cat"),
+            *("--grep", "attention backend|AttentionBackendEnum"),
+            f"_SYSTEMD_INVOCATION_ID={show.strip()}",
         ]
-        if self.params["set_baseline"] or result["comparison"] is None:
-            files.append((".baseline.json", json.dumps(result, indent=1) + "\n"))
-            fate = "set"
-        for suffix, text in files:
-            File(self.path(suffix), text).write()
-        return fate
-
-    def publish(self) -> dict[str, Any] | None:
-        """Put the figures into the endpoint's record, and return that; C(None) without one."""
-        path = record_path(self.params["etc_dir"], self.name)
-        record = with_benchmark(read(path), read(self.path(".json")) or "")
-        if record is not None:
-            File(path, record_text(record)).write()
-        return record
-
-    def lines(self, result: dict[str, Any]) -> list[str]:
-        """The result for a terminal."""
-        lines = [
-            point_line(point) for point in result["points"] if point["figures"]["output_throughput"]
-        ]
-        lines += [
-            f"{point['concurrency']} x {point['input_tokens']}+{point['output_tokens']}: left out, "
-            f"{point['reason']}"
-            for point in result["skipped"]
-        ]
-        if result["comparison"]:
-            lines += figures.comparison_lines(result["comparison"])
-        return lines
-
-
-def point_line(point: dict[str, Any]) -> str:
-    """One load's figures for a terminal."""
-    output, ttft, tpot = (
-        point["figures"][name] for name in ("output_throughput", "ttft_ms", "tpot_ms")
     )
-    text = (
-        f"{point['concurrency']} x {point['input_tokens']}+{point['output_tokens']}: "
-        f"{output['median']:.1f} tokens/s (spread {output['spread_percent']:g} %)"
-    )
-    if ttft:
-        text += f", TTFT {ttft['median']:.1f} ms"
-    if tpot:
-        text += f", TPOT {tpot['median']:.2f} ms"
-    if point["reached_percent"] is not None:
-        text += f", {point['reached_percent']:g} % of the ceiling"
-    return text
+    return str(log)
+
+
+def publish(services: Services, one: Benchmark) -> dict[str, Any] | None:
+    """Put the figures into the endpoint's record, and return that; C(None) without one."""
+    path = record_path(services.params["etc_dir"], one.name)
+    record = with_benchmark(read(path), read(one.path(".json")) or "")
+    if record is not None:
+        File(path, record_text(record)).write()
+    return record
 
 
 def benchmark(services: Services) -> None:
     """Measure every instance, report."""
+    try:
+        measure_all(services)
+    except BenchmarkError as problem:
+        services.fail(str(problem))
+
+
+def measure_all(services: Services) -> None:
+    """Measure every instance, and end the task.
+
+    Raises:
+        BenchmarkError: One cannot be measured.
+    """
     module, params = services.module, services.params
-    subjects = [Benchmark(services, instance) for instance in params["instances"]]
+    subjects = [subject(services, instance) for instance in params["instances"]]
     if module.check_mode:
         services.progress.close()
         module.exit_json(
@@ -450,18 +258,20 @@ def benchmark(services: Services) -> None:
         )
     worse: list[str] = []
     for one in subjects:
-        result = one.measure()
+        result = one.measure(
+            services.progress, functools.partial(engine_log, services, one.now.unit_name)
+        )
         fate = one.keep(result)
         count = result["comparison"]["worse"] if result["comparison"] else 0
         services.results[one.name] = {
             "name": one.name,
             "result": one.path(".json"),
-            "page": one.path(".html"),
             "summary": result["summary"],
             "lines": one.lines(result),
             "baseline": fate,
             "worse": count,
-            "record": one.publish(),
+            "record": publish(services, one),
+            "measured": result,
         }
         if count:
             worse += [
@@ -504,6 +314,7 @@ def main() -> None:
             "tolerance": {"type": "float", "default": 10},
             "fail_on_regression": {"type": "bool", "default": False},
             "results_dir": {"type": "path", "default": "/var/lib/vllm/benchmarks"},
+            "reports_dir": {"type": "str"},
             "user": {"type": "str", "default": "vllm"},
             **DIRECTORIES,
             "tools": {"type": "path", "default": "/opt/vllm/tools"},

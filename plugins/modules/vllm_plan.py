@@ -26,23 +26,151 @@ options:
     type: raw
   accelerator:
     description:
-      - V(cuda), V(cpu), or V(auto), which is V(cuda) where the host has an NVIDIA device.
+      - V(cuda) (V(gpu) is the same), V(cpu), or V(auto), which is V(cuda) where the host has an
+        NVIDIA device.
     type: raw
     default: auto
   instances:
     description:
-      - The instances, a list of dictionaries. Their keys are C(name) and C(model), which are
-        required, and C(revision), C(served_model_name), C(host), C(port), C(gpus),
-        C(tensor_parallel_size), C(attention_backend), C(dtype), C(max_model_len),
-        C(gpu_memory_utilization), C(enforce_eager), C(max_num_seqs),
-        C(enable_auto_tool_choice), C(tool_call_parser), C(cpu_kvcache_space), C(environment),
-        C(extra_args) and C(limits).
-      - C(limits) are C(memory_max) and C(tasks_max), what the instance may use of the host's memory
-        and how many processes and threads it may have, as C(MemoryMax=) and C(TasksMax=) of
-        systemd take them (V(20G), V(50%)); by default what the service role has for all.
-      - A key that is not one of these is a problem.
-    type: raw
-    default: []
+      - The instances. A key that is not one of these is a problem; flags of vLLM without a key of
+        their own go into C(extra_args). Nothing is served without any.
+      - Not given is not empty. Where instances are deployed, it is a problem that it is not given,
+        for all of them would be removed.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Names the instance, its unit C(vllm@NAME.service) and its files. From 1 to 63 of
+            C(a-z), C(0-9), C(.), C(_) and C(-), beginning with a letter or digit; once on a host.
+        type: str
+        required: true
+      model:
+        description:
+          - A repository of the Hugging Face Hub, C(ORG/NAME), or the absolute path of a directory
+            on the host, which is served as it is. Becomes C(--model), the directory of either.
+        type: str
+        required: true
+      revision:
+        description:
+          - Commit, tag or branch of the repository; C(main) when not given. Only a commit stays
+            the same. Becomes part of the directory that C(--model) names.
+        type: str
+      served_model_name:
+        description:
+          - The name that requests give as C(model). C(model) itself when not given; C(name) for a
+            directory. Becomes C(--served-model-name).
+        type: str
+      host:
+        description:
+          - The address to listen on, C(localhost), or a name with a dot. V(0.0.0.0) is every
+            interface, for which an API key is wise. Becomes C(--host).
+        type: str
+        default: 127.0.0.1
+      port:
+        description:
+          - The TCP port, from 1024 to 65535; below that only root could listen. Becomes C(--port).
+        type: int
+        default: 8000
+      gpus:
+        description:
+          - The GPUs to use, each by UUID (C(GPU-…), as C(nvidia-smi -L) prints it) or index. Those
+            with the least memory promised to other instances when not given. Becomes
+            C(CUDA_VISIBLE_DEVICES). Not on accelerator V(cpu).
+        type: list
+        elements: raw
+      tensor_parallel_size:
+        description:
+          - How many GPUs share each layer, from 1 to 64. Becomes C(--tensor-parallel-size). Not on
+            accelerator V(cpu).
+        type: int
+        default: 1
+      attention_backend:
+        description:
+          - The attention backend, such as V(TRITON_ATTN), V(FLASH_ATTN) or V(FLASHINFER); C(auto)
+            tries those that can work when the server is started, and keeps the fastest. With the
+            default a model with multi-head latent attention gets V(TRITON_MLA). Becomes
+            C(--attention-backend), or C(VLLM_ATTENTION_BACKEND) with a release that takes it so.
+            Left out on accelerator V(cpu).
+        type: str
+        default: TRITON_ATTN
+      dtype:
+        description:
+          - The number format of weights and activations. V(auto) is the model's own, or float16
+            where that is bfloat16 and the GPU has none. Becomes C(--dtype).
+        type: str
+        choices: [auto, half, float16, bfloat16, float, float32]
+        default: auto
+      max_model_len:
+        description:
+          - The longest context, in tokens of prompt and answer together, from 1 to 100000000. The
+            model's own when not given, or what the GPU's memory holds of it. Becomes
+            C(--max-model-len).
+        type: int
+      gpu_memory_utilization:
+        description:
+          - The part of each GPU's memory that the server may take, more than 0 and at most 1.
+            Becomes C(--gpu-memory-utilization). Left out on accelerator V(cpu).
+        type: float
+        default: 0.85
+      enforce_eager:
+        description:
+          - Compile nothing and capture no CUDA graphs, which starts faster, takes less memory and
+            answers slower. Becomes C(--enforce-eager).
+        type: bool
+        default: false
+      max_num_seqs:
+        description:
+          - How many requests are computed at once, from 1 to 65536; vLLM's own default when not
+            given. Becomes C(--max-num-seqs).
+        type: int
+      enable_auto_tool_choice:
+        description:
+          - Whether the model may call tools. Needs C(tool_call_parser). Becomes
+            C(--enable-auto-tool-choice).
+        type: bool
+        default: false
+      tool_call_parser:
+        description:
+          - The parser of the model's family, such as V(hermes) for Qwen2.5. Needs
+            C(enable_auto_tool_choice). Becomes C(--tool-call-parser).
+        type: str
+      cpu_kvcache_space:
+        description:
+          - Memory for the KV cache on accelerator V(cpu), in GiB, from 1 to 65536. Becomes
+            C(VLLM_CPU_KVCACHE_SPACE). Not on accelerator V(cuda).
+        type: int
+        default: 1
+      environment:
+        description:
+          - Variables of the server, each a string or a number, without secrets. Those that other
+            keys or the plan set are a problem.
+        type: dict
+        default: {}
+      extra_args:
+        description:
+          - Any other flag of C(vllm serve) by its long name, with dashes or underscores, as it is
+            written in vLLM's configuration file. Checked against the release's own list.
+        type: dict
+        default: {}
+      limits:
+        description:
+          - What the instance may use of the host. A change needs no restart.
+        type: dict
+        default: {}
+        suboptions:
+          memory_max:
+            description:
+              - Memory, in bytes with C(K), C(M), C(G) or C(T) (V(20G)), as a part of the host's
+                (V(50%)), or V(infinity). That of C(vllm_service_memory_max) when not given.
+                Becomes C(MemoryMax=) of the unit.
+            type: str
+          tasks_max:
+            description:
+              - Processes and threads, as a number, as a part of what the host allows (V(50%)), or
+                V(infinity). That of C(vllm_service_tasks_max) when not given. Becomes C(TasksMax=)
+                of the unit.
+            type: str
   nvcc:
     description:
       - Whether the CUDA compiler must be V(present) or V(absent) on the host, or may be V(any).
@@ -123,18 +251,18 @@ EXAMPLES = r"""
         revision: a09a35458c702b33eeacc393d103063234e8bc28
         max_model_len: 4096
         dtype: float16
-  register: vllm_plan_result
+  register: plan_result
 
 - name: Look at a host without failing
   compute_plane.vllm.vllm_plan:
     release: "0.14.1"
     instances: "{{ vllm_instances }}"
     fail_on_problems: false
-  register: vllm_plan_result
+  register: plan_result
 
 - name: Show the report
   ansible.builtin.debug:
-    msg: "{{ vllm_plan_result.report.splitlines() }}"
+    msg: "{{ plan_result.report.splitlines() }}"
 """
 
 RETURN = r"""

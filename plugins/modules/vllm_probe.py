@@ -86,11 +86,11 @@ EXAMPLES = r"""
       - python3-dev
     models:
       - /srv/models/qwen2.5-7b-instruct
-  register: vllm_probe_result
+  register: probe_result
 
 - name: Show the GPUs
   ansible.builtin.debug:
-    msg: "{{ vllm_probe_result.facts.gpu.gpus | map(attribute='name') }}"
+    msg: "{{ probe_result.facts.gpu.gpus | map(attribute='name') }}"
 """
 
 RETURN = r"""
@@ -122,7 +122,8 @@ facts:
     pythons:
       description:
         - Python interpreters that answer, with V(headers), the path of Python.h, and V(venv),
-          whether they can make virtual environments.
+          whether they can make virtual environments. V(shim) is null, or, for a script that starts
+          another interpreter as pyenv's do, the path of that, empty where it started none.
       type: list
       elements: dict
       sample:
@@ -130,6 +131,7 @@ facts:
           version: 3.12.3
           headers: /usr/include/python3.12/Python.h
           venv: true
+          shim: null
     gpu:
       description: GPUs and driver, what M(compute_plane.vllm.gpu_info) returns.
       type: dict
@@ -186,11 +188,17 @@ facts:
           read_only: false
     ports:
       description:
-        - Every listening TCP socket. Process and unit are null where this user may not see them.
+        - Every listening TCP socket, with the user who made it. Process and unit are null where
+          this user may not see them.
       type: list
       elements: dict
       sample:
-        - {address: "127.0.0.1", port: 8000, pid: 48001, process: python3, unit: vllm@chat.service}
+        - address: "127.0.0.1"
+          port: 8000
+          user: vllm
+          pid: 48001
+          process: python3
+          unit: vllm@chat.service
     packages:
       description: Version of each package in O(packages), null for one that is not installed.
       type: dict
@@ -240,6 +248,7 @@ facts:
             sub_state: running
             enabled: true
             main_pid: 48001
+            user: vllm
             port: 8000
             venv: /opt/vllm/releases/0.14.1-cuda-5f0c2a9be311
 """

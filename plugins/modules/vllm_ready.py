@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_ready
 short_description: Wait until vLLM instances answer, or say why they do not
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Waits until each instance has computed a token that this module asked for, and shows meanwhile
     what it is doing, such as C(it loads the weights, 43 %).

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_status
 short_description: Say what the vLLM instances of a host are doing
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Looks at every instance that a host has, asks each that listens for one token, and says whether
     it serves, is on its way, hangs or has ended, with the evidence and a remedy. C(/health) alone

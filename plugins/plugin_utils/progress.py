@@ -22,7 +22,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import DIRECTORY
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
+    DIRECTORY,
+    human_seconds,
+)
 
 INTERVAL = 5.0
 """Seconds between two lines of a host."""
@@ -37,16 +40,6 @@ def human_bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count:.0f} B"
-
-
-def human_seconds(seconds: float) -> str:
-    """A duration: ``45 s``, ``3 min 20 s``, ``1 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def progress_line(host: str, state: Mapping[str, Any]) -> str:
@@ -197,10 +190,10 @@ class ProvingAction(ProgressAction):
         wrong = [endpoint for endpoint in evidence if endpoint]
         if wrong and reports_dir:
             # Here, because hardly any run has something to report.
-            from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import (
-                add_reports,
+            from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports import (
+                verification,
             )
 
             host = str((task_vars or {})["inventory_hostname"])
-            add_reports(result, reports_dir, host, wrong, failed=True)
+            verification.add_reports(result, reports_dir, host, wrong, failed=True)
         return result

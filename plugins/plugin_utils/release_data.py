@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ RULES = COLLECTION / "plugins" / "plugin_utils" / "plan" / "data"
 
 # The same language as SafeLoader, ten times as fast, where libyaml is there.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+MODELS = "models.yml"
 
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+_-]*")
 
@@ -56,6 +59,7 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
     flags_file = content.get("serve_flags")
     if isinstance(flags_file, str):
         flags = _flags(_mapping(folder / flags_file, errors))
+    registry = _mapping(folder / MODELS, errors) if content.get("models") else {}
     locks = {}
     for accelerator in fact.mapping(content, "accelerators").values():
         for name in fact.mapping(accelerator, "locks").values():
@@ -67,10 +71,41 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
         available=available,
         release=content or None,
         flags=flags,
+        registries=Registries(releases_dir, available, {release: registry}),
         locks=locks,
         rules=rules,
         errors=tuple(errors),
     )
+
+
+class Registries(Mapping[str, Mapping[str, Any]]):
+    """Each release's `models.yml`; the others' are read when asked for, as few plans need them.
+
+    Args:
+        releases_dir: The directory with one directory a release.
+        available: The releases.
+        read: What has been read, by release.
+    """
+
+    def __init__(
+        self, releases_dir: Path, available: tuple[str, ...], read: dict[str, Mapping[str, Any]]
+    ) -> None:
+        self._dir = releases_dir
+        self._available = available
+        self._read = read
+
+    def __getitem__(self, release: str) -> Mapping[str, Any]:
+        if release not in self._available:
+            raise KeyError(release)
+        if release not in self._read:
+            self._read[release] = _mapping(self._dir / release / MODELS, [])
+        return self._read[release]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._available)
+
+    def __len__(self) -> int:
+        return len(self._available)
 
 
 def _available(releases_dir: Path) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs i
 
 START_TIMEOUT = 300.0
 """Seconds that importing vLLM may take; on a cold disk it takes a minute."""
+SPARE = 600.0
+"""Seconds beyond the time limit after which systemd ends the client by itself."""
 SAMPLE_INTERVAL = 1.0
 
 _BOOT = (
@@ -146,7 +148,7 @@ def run_argv(
     return arguments
 
 
-class Client:
+class BenchClient:
     """vLLM's client, started once for many runs. A context manager.
 
     Args:
@@ -179,7 +181,7 @@ class Client:
         self._rest = b""
         self._write(b"%d\n" % len(source) + source)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> BenchClient:
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -13,21 +14,23 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     ceiling,
     client,
     figures,
+    subject,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep import (
     Point,
     schedule,
     seconds_left,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
+    Endpoint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
+    human_seconds,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 
 Tell = Callable[[Point, int, int, "float | None"], None]
 """Called before each run with its point, its number, how many there are, and the seconds left."""
-
-
-def human_seconds(seconds: float) -> str:
-    """A duration: C(45 s), C(3 min 20 s)."""
-    whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
 def progress_text(point: Point, number: int, count: int, left: float | None) -> str:
@@ -36,16 +39,32 @@ def progress_text(point: Point, number: int, count: int, left: float | None) -> 
     return text if left is None else f"{text}; about {human_seconds(left)} left"
 
 
+def context_length(now: Deployment, key: str | None) -> int | None:
+    """A server's context length, in tokens; C(None) where it tells none.
+
+    Raises:
+        EndpointError: It does not answer.
+    """
+    for model in Endpoint(now.url, key, 30.0).models():
+        if model.get("id") == now.served_model_name:
+            length = model.get("max_model_len")
+            return length if isinstance(length, int) else None
+    return None
+
+
+def new_seed() -> int:
+    """A seed for prompts that no earlier benchmark has asked, since servers keep their KV cache."""
+    return random.SystemRandom().randrange(1 << 30)
+
+
 def measure(
-    runner: client.Client,
+    runner: client.BenchClient,
     watch: client.GpuWatch,
-    arguments: Callable[[Point, int], list[str]],
+    now: Deployment,
     points: Sequence[Point],
+    params: Mapping[str, Any],
     *,
-    repeats: int,
     seed: int,
-    time_limit: float,
-    run_timeout: float,
     limits: Mapping[str, Any],
     tell: Tell,
 ) -> list[dict[str, Any]]:
@@ -54,12 +73,11 @@ def measure(
     Args:
         runner: vLLM's client.
         watch: The reader of the GPUs.
-        arguments: The arguments of C(vllm bench serve) for a point and a seed.
+        now: What serves.
         points: The loads.
-        repeats: Runs of each, beside the warm-up.
+        params: The module's C(repeats), runs of each beside the warm-up; C(time_limit), seconds
+            after which no further run is begun; C(run_timeout), seconds that one run may take.
         seed: Every run takes another one, from this one on.
-        time_limit: Seconds after which no further run is begun.
-        run_timeout: Seconds that one run may take.
         limits: What C(ceiling.make) returned.
         tell: Told of each run.
 
@@ -71,7 +89,14 @@ def measure(
         ClientError: A run failed, or requests of it were not answered.
     """
     points = list(points)
-    order = schedule(points, repeats)
+    flags = subject.parse_config(now.config)
+    time_limit = params["time_limit"]
+
+    def run(point: Point, seed: int) -> Mapping[str, Any]:
+        argv = client.run_argv(now.url, now.served_model_name, flags, point, seed)
+        return _run(runner, point, argv, params["run_timeout"])
+
+    order = schedule(points, params["repeats"])
     began = time.monotonic()
     durations: dict[tuple[int, int], float] = {}
     runs: list[list[dict[str, Any]]] = [[] for _point in points]
@@ -84,13 +109,13 @@ def measure(
         point = points[index] if turn else points[index].warm_up()
         tell(point, number + 1, len(order), None if left is None else min(left, time_limit - spent))
         at, clock = time.time(), time.monotonic()
-        saved = _run(runner, point, arguments(point, seed + number), run_timeout)
+        saved = run(point, seed + number)
         longer = point.long_enough(float(saved["duration"]))
         if turn == 1 and longer != point:
             points[index] = point = longer
             at, clock = time.time(), time.monotonic()
             # With a seed of its own: the server keeps what it has seen.
-            saved = _run(runner, point, arguments(point, seed + len(order) + index), run_timeout)
+            saved = run(point, seed + len(order) + index)
         durations[turn, index] = time.monotonic() - clock
         if turn:
             runs[index].append(
@@ -106,7 +131,7 @@ def measure(
 
 
 def _run(
-    runner: client.Client, point: Point, arguments: list[str], run_timeout: float
+    runner: client.BenchClient, point: Point, arguments: list[str], run_timeout: float
 ) -> Mapping[str, Any]:
     try:
         saved = runner.run(arguments, run_timeout)

@@ -161,8 +161,8 @@ class Registry:
 
     def _refused(self, reply: Reply, method: str, url: str) -> RegistryError:
         remedies = {
-            401: "the token is missing or wrong",
-            403: "the token may not do this",
+            401: "the token is missing or wrong: set vllm_endpoint_registry_token",
+            403: "the token (vllm_endpoint_registry_token) may not do this",
             409: "it belongs to somebody else there; another template or instance name is needed",
         }
         remedy = remedies.get(reply.status, reply.body.decode("utf-8", "replace").strip()[:200])

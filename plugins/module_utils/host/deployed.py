@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host, Running
 
@@ -15,7 +16,7 @@ UNIT_DIR = "/etc/systemd/system"
 PROVED = ".proved.json"
 _SYSTEMCTL = ("/usr/bin/systemctl", "/bin/systemctl")
 _UNIT = re.compile(r"^vllm@(?P<name>.+)\.service$")
-_PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,UnitFileState,ExecStart,Environment"
+_PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,UnitFileState,ExecStart,Environment,User"
 
 
 def unit_name(instance: str) -> str:
@@ -41,6 +42,15 @@ def port_in_config(text: str) -> int | None:
     """The port in an instance's vLLM configuration, a flat YAML mapping that we wrote."""
     match = re.search(r"^port:\s*[\"']?(\d+)[\"']?\s*(?:#.*)?$", text, re.MULTILINE)
     return int(match.group(1)) if match else None
+
+
+def port_in_record(text: str) -> int | None:
+    """The port in an instance's endpoint record, which other users than root may read too."""
+    try:
+        port: int | None = urlsplit(json.loads(text)["url"]).port
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return port
 
 
 def venv_in(text: str, opt_dir: str) -> str | None:
@@ -119,7 +129,9 @@ class Deployed:
             "sub_state": shown.get("SubState"),
             "enabled": name in self._enabled or shown.get("UnitFileState") == "enabled",
             "main_pid": int(pid) if pid.isdigit() and pid != "0" else None,
-            "port": port_in_config(config),
+            "user": shown.get("User") or None,
+            "port": port_in_config(config)
+            or port_in_record(read(f"{self._etc_dir}/{name}.endpoint.json") or ""),
             "venv": venvs[0] if venvs else None,
         }
 
@@ -129,7 +141,7 @@ class Deployed:
         Returns:
             tools (path, None unless its Python is there), releases [{path, name, proved,
             manifest}], instances by name: unit, active_state, sub_state (None where systemd does
-            not run), enabled, main_pid, port, venv.
+            not run), enabled, main_pid, user, port, venv.
         """
         units = parse_show(self._show.result().stdout) if self._show is not None else {}
         names = set(self._names)

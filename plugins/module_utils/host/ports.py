@@ -33,18 +33,18 @@ def parse_address(text: str) -> tuple[str, int]:
     return socket.inet_ntop(family, packed), int(port, 16)
 
 
-def listening(table: str) -> list[tuple[str, int, str]]:
+def listening(table: str) -> list[tuple[str, int, int, str]]:
     """Picks the listening sockets out of /proc/net/tcp or tcp6.
 
     Returns:
-        (address, port, inode) for each.
+        (address, port, user id, inode) for each.
     """
     found = []
     for line in table.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _LISTEN:
             address, port = parse_address(fields[1])
-            found.append((address, port, fields[9]))
+            found.append((address, port, int(fields[7]), fields[9]))
     return found
 
 
@@ -55,23 +55,25 @@ def read(host: Host) -> list[dict[str, Any]]:
         host: The machine.
 
     Returns:
-        For every listening TCP socket of this network namespace, by port: address, port, pid,
-        process and unit; the last three None where this user may not see who holds it.
+        For every listening TCP socket of this network namespace, by port: address, port, user (who
+        made it), pid, process and unit; the last three None where this user may not see who holds
+        it.
     """
     sockets = [
         entry
         for path in ("/proc/net/tcp", "/proc/net/tcp6")
         for entry in listening(host.read_text(path) or "")
     ]
-    owners = host.socket_owners(inode for _, _, inode in sockets)
+    owners = host.socket_owners(inode for *_, inode in sockets)
     processes = Processes(host)
     facts = []
-    for address, port, inode in sorted(sockets, key=lambda entry: (entry[1], entry[0])):
+    for address, port, uid, inode in sorted(sockets, key=lambda entry: (entry[1], entry[0])):
         pid = owners.get(inode)
         facts.append(
             {
                 "address": address,
                 "port": port,
+                "user": host.user_name(uid),
                 "pid": pid,
                 "process": None if pid is None else processes.command(pid),
                 "unit": None if pid is None else processes.unit(pid),

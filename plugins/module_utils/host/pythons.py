@@ -14,15 +14,16 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine im
 DIRECTORIES = ("/usr/bin", "/usr/local/bin")
 _NAME = re.compile(r"^python3\.\d+$")
 
-# One line each: version, the directory of Python.h, whether ensurepip is there. Nothing is imported
-# that the interpreter does not load anyway: twice as fast. The directory is that of the scheme
-# `posix_prefix`, where Triton looks (triton 3.5.1, runtime/build.py); Debian's own
-# `posix_local` would name one that nobody fills.
+# One line each: version, the directory of Python.h, whether ensurepip is there, its own file.
+# Nothing is imported that the interpreter does not load anyway: twice as fast. The directory is
+# that of the scheme `posix_prefix`, where Triton looks (triton 3.5.1, runtime/build.py); Debian's
+# own `posix_local` would name one that nobody fills.
 _QUESTION = """\
 import os, sys
 print("%d.%d.%d" % sys.version_info[:3])
 print("%s/include/python%d.%d%s" % ((sys.base_prefix,) + sys.version_info[:2] + (sys.abiflags,)))
 print(os.path.isdir(os.path.join(os.path.dirname(os.__file__), "ensurepip")))
+print(os.path.realpath(sys.executable))
 """
 
 
@@ -79,17 +80,20 @@ class Pythons:
         Returns:
             For each interpreter that answers: path, version like "3.11.2", headers (path of
             Python.h, None when it is not there), venv (whether `python -m venv` can work:
-            ensurepip importable).
+            ensurepip importable), shim (None; for a script that starts another interpreter, as
+            pyenv's and asdf's do, that one's path, "" where it started none).
         """
         answers = []
         for path, running in self._asked:
             done = running.result()
-            if done.rc != 0:
-                continue
             lines = done.stdout.splitlines()
-            if len(lines) != 3:
+            if done.rc != 0 or len(lines) != 4:
+                if self._host.read_bytes(path, 2) == b"#!":
+                    answers.append(
+                        {"path": path, "version": None, "headers": None, "venv": False, "shim": ""}
+                    )
                 continue
-            version, include, ensurepip = lines
+            version, include, ensurepip, file = lines
             header = f"{include}/Python.h"
             answers.append(
                 {
@@ -97,6 +101,7 @@ class Pythons:
                     "version": version,
                     "headers": header if self._host.is_file(header) else None,
                     "venv": ensurepip == "True",
+                    "shim": None if file == self._host.realpath(path) else file,
                 }
             )
         return answers

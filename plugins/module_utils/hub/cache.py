@@ -317,7 +317,7 @@ class RepoCache:
             raise CacheError(
                 f"the cache cannot be written: {error.filename or path}: {error.strerror}."
                 " Run as a user that may write there (become), remount it read-write, or set"
-                " cache_dir to another place"
+                " vllm_model_hub (cache_dir) to another place"
             ) from error
 
     def prepare(self) -> None:

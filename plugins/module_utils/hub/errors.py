@@ -15,12 +15,13 @@ from typing import Any
 TRANSIENT = frozenset({"network", "server", "rate", "range", "mismatch", "stalled", "died"})
 """Codes of failures that another attempt may cure; all others end the run at once."""
 
-# A code with "+token" is for runs that were given a token.
+# Remedies name the roles' variables; the module's options are called by their last words, but for
+# `cache_dir`. A code with "+token" is for runs that were given a token.
 _TEXTS = {
     "gated": (
         "the model {repo_id} is gated (HTTP {status}) and no token was given. Ask for access at"
         " {page}, make a token with read permission at {endpoint}/settings/tokens and give it"
-        " as token. The Hub says: {said}"
+        " as vllm_model_token. The Hub says: {said}"
     ),
     "gated+token": (
         "access to the gated model {repo_id} is refused (HTTP {status}): the token's account"
@@ -35,7 +36,8 @@ _TEXTS = {
     ),
     "repository": (
         "there is no model {repo_id} on {endpoint}, or it is private and no token was given"
-        " (HTTP {status}). Check repo_id, or give a token that may read it. The Hub says: {said}"
+        " (HTTP {status}). Check repo_id, or give a token that may read it as"
+        " vllm_model_token. The Hub says: {said}"
     ),
     "repository+token": (
         "there is no model {repo_id} on {endpoint}, or it is private and the token may not read"
@@ -46,8 +48,9 @@ _TEXTS = {
         " commit. See its branches at {page}/tree/main and check revision. The Hub says: {said}"
     ),
     "forbidden": (
-        "the Hub at {endpoint} refuses {repo_id} (HTTP 403) and no token was given. Give a"
-        " token, or see what stands between this host and the Hub. The Hub says: {said}"
+        "the Hub at {endpoint} refuses {repo_id} (HTTP 403) and no token was given. Give"
+        " one as vllm_model_token, or see what stands between this host and the Hub."
+        " The Hub says: {said}"
     ),
     "forbidden+token": (
         "the Hub at {endpoint} refuses {repo_id} with this token (HTTP 403). Check its"
@@ -59,22 +62,23 @@ _TEXTS = {
     ),
     "entry": (
         "{repo_id} at {revision} lists {path}, but the Hub at {endpoint} does not have it (HTTP"
-        " 404). If endpoint is a mirror, use another one. The Hub says: {said}"
+        " 404). If vllm_model_endpoint is a mirror, use another one. The Hub says: {said}"
     ),
     "endpoint": (
-        "{endpoint} answers HTTP 404 like a server that is no Hugging Face Hub. Check endpoint."
+        "{endpoint} answers HTTP 404 like a server that is no Hugging Face Hub. Check"
+        " vllm_model_endpoint."
         " It says: {said}"
     ),
     "network": (
         "{endpoint} cannot be reached ({said}), and there is no whole copy of {repo_id} at"
         " {revision} under {cache_dir}.{have} Check the host's network, DNS and proxy"
-        " (HTTPS_PROXY), set endpoint to a Hub that it can reach, or bring the model there by"
-        " another way"
+        " (HTTPS_PROXY), set vllm_model_endpoint to a Hub that it can reach, or bring the model"
+        " there by another way"
     ),
     "rate": (
         "the Hub at {endpoint} limits the rate of requests (HTTP 429), did so at every attempt,"
-        " and asks to wait {retry_after}. Try again later, or give a token: limits are higher"
-        " with one.{have}"
+        " and asks to wait {retry_after}. Try again later, or set vllm_model_token: limits"
+        " are higher with a token.{have}"
     ),
     "rate+token": (
         "the Hub at {endpoint} limits the rate of requests (HTTP 429), did so at every attempt,"
@@ -101,12 +105,13 @@ _TEXTS = {
         " Check the network; the next run goes on where this one stopped.{have}"
     ),
     "space": (
-        "the disk of {cache_dir} is full ({said}). Make room there, or set cache_dir to another"
-        " mount; the next run goes on where this one stopped.{have}"
+        "the disk of {cache_dir} is full ({said}). Make room there, or set vllm_model_hub"
+        " (cache_dir) to another mount; the next run goes on where this one stopped.{have}"
     ),
     "unwritable": (
         "the cache cannot be written: {said}. Run as a user that may write {cache_dir}"
-        " (become), remount it read-write, or set cache_dir to another place"
+        " (become), remount it read-write, or set vllm_model_hub"
+        " (cache_dir) to another place"
     ),
     "died": ("the process that fetches {repo_id} ended by itself, at every attempt: {said}.{have}"),
     "tools": (

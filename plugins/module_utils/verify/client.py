@@ -311,3 +311,19 @@ class Client:
         for number in numbers - set(events):
             events[number] = {"problem": problem}
         return events
+
+
+def told_models(client: Client) -> list[str]:
+    """The names of the models that a server has.
+
+    Raises:
+        Wrong: It does not tell.
+    """
+    answer = client.ask(Request("/v1/models"))
+    if answer.status in (401, 403):
+        key = "the API key is wrong" if client.key is not None else "it wants an API key"
+        raise Wrong(f"/v1/models answered {answer.status}: {key}")
+    data = answer.json().get("data")
+    if not isinstance(data, list):
+        raise Wrong("/v1/models has no list of models")
+    return [str(entry["id"]) for entry in data if isinstance(entry, dict) and "id" in entry]

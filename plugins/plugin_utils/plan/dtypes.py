@@ -14,8 +14,19 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus impor
     shown_capability,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import Model
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import Findings
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
+    Findings,
+    quoted,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance
+
+# One quant_method, three methods of vLLM's: override_quantization_method in vllm 0.26.0,
+# vllm/model_executor/layers/quantization/modelopt.py.
+_MODELOPT = {
+    "nvfp4": "modelopt_fp4",
+    "mxfp8": "modelopt_mxfp8",
+    "mixed_precision": "modelopt_mixed",
+}
 
 _SAME = {"half": "float16", "float": "float32"}
 
@@ -109,7 +120,9 @@ def quantization(instance: Instance, model: Model | None) -> str | None:
         for key in ("quantization_config", "compression_config"):
             method = fact.text(config, key, "quant_method")
             if method is not None:
-                return method.lower().replace("compressed_tensors", "compressed-tensors")
+                algorithm = (fact.text(config, key, "quant_algo") or "").lower()
+                name = method.lower().replace("compressed_tensors", "compressed-tensors")
+                return _MODELOPT.get(algorithm, name) if name == "modelopt" else name
     return None
 
 
@@ -117,13 +130,31 @@ def check_quantization(
     method: str | None,
     instance: Instance,
     gpus: list[Gpu],
-    rules: Mapping[str, Any],
+    registry: Mapping[str, Any],
     findings: Findings,
 ) -> None:
-    """Refuse a quantization that the GPUs' compute capability does not reach."""
-    if method is None:
+    """Refuse a quantization that the release does not know, or a GPU's capability does not reach.
+
+    Args:
+        method: As `quantization` returns it.
+        instance: The instance.
+        gpus: Its GPUs; empty on accelerator cpu.
+        registry: The release's models.yml.
+        findings: Receives the problem.
+    """
+    known = fact.mapping(registry, "quantizations")
+    if method is None or not known:
         return
-    needed = fact.text(rules, "quantization_capability", method)
+    method = fact.text(registry, "quantization_aliases", method) or method
+    if method not in known:
+        findings.problem(
+            "quantization-unsupported",
+            instance.at("model"),
+            f"the release has no quantization method {method}",
+            f"use the model quantized with one that it has: {quoted(sorted(known))}",
+        )
+        return
+    needed = fact.text(known, method)
     if needed is None:
         return
     for gpu in gpus:

@@ -51,18 +51,18 @@ RESERVED: dict[str, tuple[str, str]] = {
     "config": ("the unit names the instance's own file", "put its flags into extra_args"),
     "api-key": (
         "a key on the command line is seen in ps and in the journal",
-        "give the key to the service role, which keeps it in the instance's .env",
+        "set vllm_service_api_keys; the instance's .env keeps the key",
     ),
     "hf-token": (
         "a secret may not stand in the plan",
-        "give the token to the model role; the server itself never asks the Hub",
+        "set vllm_model_token; the server itself never asks the Hub",
     ),
     "uds": ("readiness and verification use the instance's port", "use host and port"),
     "headless": ("a server without an API cannot be proved", "leave it out"),
     "ssl-keyfile": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
     "ssl-certfile": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
     "ssl-ca-certs": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
-    "download-dir": ("models come from the model role", "use vllm_state_dir"),
+    "download-dir": ("models come from the model role", "set vllm_model_hub"),
     "help": ("it would end the server", "leave it out"),
 }
 

@@ -164,7 +164,7 @@ def check_ports(
         if {"port", "host"} & instance.bad:
             continue
         for row in listening:
-            address, unit = fact.text(row, "address"), fact.text(row, "unit")
+            address, unit = fact.text(row, "address"), _unit_of(row, facts)
             if fact.integer(row, "port") != instance.port or address is None:
                 continue
             if not overlap(address, instance.host) or unit == instance.unit:
@@ -182,7 +182,7 @@ def check_ports(
             findings.problem(
                 "port-in-use",
                 instance.at("port"),
-                f"{_holder(row)} listens on {_socket(address, instance.port)}",
+                f"{_holder(row, unit, facts)} listens on {_socket(address, instance.port)}",
                 "stop it, or give the instance another port",
             )
 
@@ -191,9 +191,29 @@ def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _holder(row: Mapping[str, Any]) -> str:
-    unit, process = fact.text(row, "unit"), fact.text(row, "process")
-    pid = fact.integer(row, "pid")
+def _unit_of(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
+    """Return the unit that listens.
+
+    Where this user may not see which process does, it is the instance of ours that runs, has this
+    port and is of the user who made the socket, if there is one.
+    """
+    if fact.integer(row, "pid") is not None:
+        return fact.text(row, "unit")
+    for one in fact.mapping(facts, "deployed", "instances").values():
+        users = {fact.text(row, "user"), fact.text(one, "user")} - {None}
+        running = fact.text(one, "active_state") not in (None, "inactive", "failed")
+        if running and len(users) < 2 and fact.integer(one, "port") == fact.integer(row, "port"):
+            return fact.text(one, "unit")
+    return None
+
+
+def _holder(row: Mapping[str, Any], unit: str | None, facts: Mapping[str, Any]) -> str:
+    process, pid = fact.text(row, "process"), fact.integer(row, "pid")
+    if pid is None and unit is None:
+        user, uid = fact.text(row, "user"), fact.integer(facts, "host", "effective_uid")
+        return (f"a process of {user}" if user else "another process") + (
+            f", which user id {uid} may not look into," if uid else ""
+        )
     name = unit or process or "another process"
     detail = [text for text in (process if unit else None, f"PID {pid}" if pid else None) if text]
     return f"{name} ({', '.join(detail)})" if detail else name
@@ -250,7 +270,7 @@ def check_disks(
                 "host",
                 f"{entry['mount']} has {fact.gib(entry['free_bytes'])} free and "
                 f"{fact.gib(entry['needed_bytes'])} are needed for {quoted(entry['for'])}",
-                "free room there, or put vllm_opt_dir or vllm_state_dir on another file system",
+                "free room there, or mount a larger file system at one of these directories",
             )
     for path in (wanted.opt_dir, wanted.etc_dir, wanted.state_dir):
         row = fact.mapping(facts, "mounts", path)
@@ -266,7 +286,7 @@ def check_disks(
             "disk-noexec",
             "host",
             f"{wanted.opt_dir} is on a file system that is mounted noexec",
-            "mount it exec, or set vllm_opt_dir to a directory where programs may run",
+            "mount it exec, or mount another file system there",
         )
     return [mounts[mount] for mount in sorted(mounts)]
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.architectures import (
+    check_architecture,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.attention import (
     Situation,
     compiler_situation,
@@ -54,6 +57,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models imp
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
+    quoted,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import (
     ReleaseData,
@@ -70,6 +74,9 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.serving im
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings import (
     check_settings,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.variables import (
+    check_variables,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
     Instance,
@@ -88,7 +95,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     Args:
         raw: The wanted state: `release`, `accelerator`, `instances`, `nvcc`,
             `opt_dir`, `etc_dir`, `state_dir`, `python`, `runtime_venv`,
-            `offline`.
+            `offline`, `variables` (see `check_variables`).
         facts: What `vllm_probe` returns under `facts`.
         data: The wanted release's data and the rules.
 
@@ -99,12 +106,20 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     findings = Findings()
     raw = raw if isinstance(raw, Mapping) else {}
     wanted = read_wanted(raw, findings)
+    check_variables(raw.get("variables"), findings, raw.get("instances") is not None)
     check_settings(raw, [instance.name for instance in wanted.instances], findings)
     facts = facts if isinstance(facts, Mapping) else {}
     check_release(wanted, data, findings)
     accelerator = resolve_accelerator(wanted, facts, data, findings)
     rules = fact.mapping(data.rules, "host")
     removed = removed_instances(wanted, facts)
+    if removed and raw.get("instances") is None:
+        findings.problem(
+            "missing-key",
+            "vllm_instances",
+            f"it is not set, and {quoted(removed)} would be removed from this host",
+            "name the instances; vllm_instances: [] removes all that are deployed",
+        )
     for name in removed:
         findings.note(
             "instance-removed", "vllm_instances", f"{name} is deployed and no longer wanted"
@@ -176,8 +191,10 @@ def _plan_instance(
         _check_cuda_keys(instance, findings)
         minimum = fact.text(accelerator_data(host.data, "cuda"), "compute_capability")
         check_assigned(instance, gpus, minimum, findings)
+    check_architecture(instance, model, host.wanted, host.data, findings)
     dtype = resolve_dtype(instance, model, gpus, rules, findings)
-    check_quantization(quantization(instance, model), instance, gpus, rules, findings)
+    registry = fact.mapping(host.data.registries, host.wanted.release)
+    check_quantization(quantization(instance, model), instance, gpus, registry, findings)
     memory = plan_memory(
         instance,
         model,

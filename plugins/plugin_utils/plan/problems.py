@@ -118,6 +118,11 @@ PROBLEMS: dict[str, Kind] = {
         "A check of `vllm_verify_suite` or `vllm_verify_questions` that cannot be read.",
         "Correct the entry; `docs/verification.md` has what it takes.",
     ),
+    "unknown-variable": Kind(
+        "A variable that begins with `vllm_`, that nothing reads, and that concerns a secret or the"
+        " instances.",
+        "Correct its name; one of your own must not begin with `vllm_`.",
+    ),
     "registry-address": Kind(
         "The registry's address is not the template of one.",
         "Use http or https, with `{host}` and `{instance}` where they belong.",
@@ -165,7 +170,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "disk-space": Kind(
         "A file system has too little room.",
-        "Free room, or put `vllm_opt_dir` or `vllm_state_dir` elsewhere.",
+        "Free room, or mount a larger file system at the directories in the message.",
     ),
     "disk-read-only": Kind(
         "A file system that must be written is mounted read-only.",
@@ -173,7 +178,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "disk-noexec": Kind(
         "The venv's file system is mounted noexec.",
-        "Mount it exec, or set `vllm_opt_dir` to a directory where programs may run.",
+        "Mount it exec, or mount another file system there.",
     ),
     "memory-too-small": Kind(
         "The host's memory cannot hold what the instances need.",
@@ -244,6 +249,10 @@ PROBLEMS: dict[str, Kind] = {
         "GPU or model cannot work in this number format.",
         "Set the `dtype` in the message: float16 instead of bfloat16 below 8.0.",
     ),
+    "architecture-unknown": Kind(
+        "The release cannot serve the model's architecture.",
+        "Set the `vllm_release` in the message, which can, or choose another model.",
+    ),
     "quantization-unsupported": Kind(
         "The GPU cannot run this quantization.",
         "Use another quantization of the model, or a newer GPU.",
@@ -309,6 +318,7 @@ PROBLEMS: dict[str, Kind] = {
 
 NOTES: dict[str, str] = {
     "no-instances": "No instance is wanted.",
+    "unknown-variable": "A variable that begins with `vllm_` and that nothing reads.",
     "unknown-instance": "A setting names an instance that this host does not have.",
     "instance-removed": "A deployed instance is no longer wanted.",
     "unused-on-cpu": "A setting without effect on accelerator cpu.",
@@ -324,6 +334,7 @@ NOTES: dict[str, str] = {
     "gpu-display": "A display uses the GPU's memory.",
     "gpu-mixed": "The GPUs of one instance differ.",
     "gpu-memory-tight": "Free GPU memory is barely enough at this moment.",
+    "architecture-not-listed": "An environment of one's own may know the model's architecture.",
     "graphs-tight": "CUDA graphs may not fit beside the budget.",
     "dtype-fallback": "vLLM will use another number format than the model's own.",
     "backend-caution": "Something was recorded of the chosen attention backend on such a GPU.",

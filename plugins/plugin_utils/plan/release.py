@@ -30,6 +30,7 @@ class ReleaseData:
         available: The releases that there is data for, oldest first.
         release: `release.yml` of the wanted release, or None when there is none.
         flags: Long flag (with dashes) to its description, from `serve-flags.yml`.
+        registries: Release to its `models.yml`, for those that have one; read when asked for.
         locks: Lock file to its SHA-256 in hexadecimal, for the files that exist.
         rules: Name of a rule file under `plan/data` to its contents.
         errors: What could not be read, one line each.
@@ -38,6 +39,7 @@ class ReleaseData:
     available: tuple[str, ...] = ()
     release: Mapping[str, Any] | None = None
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     locks: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
@@ -129,6 +131,9 @@ def plan_runtime(
     for row in fact.rows(facts, "pythons"):
         path, version = fact.text(row, "path"), fact.text(row, "version")
         minor = ".".join(version.split(".")[:2]) if version else ""
+        # What a shim starts depends on the user and the directory, and the service has its own.
+        if _shim(row) is not None:
+            continue
         if path and minor in supported and (only is None or path == only):
             rank = (
                 not path.startswith("/usr/bin/"),
@@ -257,6 +262,21 @@ def _family_packages(
     ]
 
 
+def python_shown(row: Mapping[str, Any]) -> str:
+    """Return an interpreter's path with its version, or with what it is instead."""
+    shim = _shim(row)
+    what = fact.text(row, "version")
+    if shim is not None:
+        what = f"a shim that starts {shim or 'nothing here'}"
+    return f"{fact.text(row, 'path')} ({what})"
+
+
+def _shim(row: Mapping[str, Any]) -> str | None:
+    """Return what a shim starts, "" for nothing; None for an interpreter."""
+    found = row.get("shim")
+    return found if isinstance(found, str) else None
+
+
 def _no_python(
     wanted: Wanted,
     facts: Mapping[str, Any],
@@ -264,11 +284,7 @@ def _no_python(
     supported: list[str],
     findings: Findings,
 ) -> None:
-    found = [
-        f"{fact.text(row, 'path')} ({fact.text(row, 'version')})"
-        for row in fact.rows(facts, "pythons")
-        if fact.text(row, "path")
-    ]
+    found = [python_shown(row) for row in fact.rows(facts, "pythons") if fact.text(row, "path")]
     family = fact.text(facts, "host", "os_family") or "other"
     remedies = fact.mapping(data.rules, "host", "python_remedy")
     command = remedies.get(family)
@@ -282,6 +298,17 @@ def _no_python(
             "name a virtual environment that holds this release, or leave the variable out",
         )
         return
+    shims = {fact.text(row, "path"): _shim(row) for row in fact.rows(facts, "pythons")}
+    started = shims.get(wanted.python)
+    if wanted.python is not None and started is not None:
+        findings.problem(
+            "python-not-found",
+            "python",
+            f"{wanted.python} is a shim, a script that starts {started or 'no interpreter here'}",
+            f"name the interpreter itself{f', such as {started}' if started else ''}; it must be"
+            " one that the service's user can start too",
+        )
+        return
     if wanted.python is not None:
         message = (
             f"{wanted.python} is not an interpreter that vLLM {wanted.release} is locked for "
@@ -291,7 +318,7 @@ def _no_python(
         message = f"no Python {quoted(supported)} in reach; found {quoted(found)}"
     findings.problem(
         "python-not-found",
-        "vllm_python" if wanted.python is not None else "host",
+        "python" if wanted.python is not None else "host",
         message,
         f"install one: {str(command).format(version=best)}"
         if command and best

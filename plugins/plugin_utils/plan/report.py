@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import python_shown
 
 WIDTH = 80
 
@@ -108,7 +109,7 @@ def _found(facts: Mapping[str, Any]) -> list[str]:
                 + (f", {fact.gib(available)} available" if available is not None else ""),
             )
         )
-    pythons = [f"{row.get('path')} ({row.get('version')})" for row in fact.rows(facts, "pythons")]
+    pythons = [python_shown(row) for row in fact.rows(facts, "pythons")]
     rows.append(("Python", ", ".join(pythons) or "none"))
     rows += _found_gpus(facts)
     nvcc = fact.mapping(facts, "nvcc")

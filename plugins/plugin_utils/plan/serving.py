@@ -32,9 +32,9 @@ SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
 _RESERVED: dict[str, str] = {
     "CUDA_VISIBLE_DEVICES": "choose GPUs with the instance's key gpus",
     "VLLM_CPU_KVCACHE_SPACE": "set cpu_kvcache_space on the instance",
-    "VLLM_API_KEY": "give the key to the service role, which keeps it in the instance's .env",
-    "HF_TOKEN": "give the token to the model role; the server itself never asks the Hub",
-    "HUGGING_FACE_HUB_TOKEN": "give the token to the model role",
+    "VLLM_API_KEY": "set vllm_service_api_keys; the instance's .env keeps the key",
+    "HF_TOKEN": "set vllm_model_token; the server itself never asks the Hub",
+    "HUGGING_FACE_HUB_TOKEN": "set vllm_model_token",
     "VLLM_HOST_IP": "set host on the instance",
     "VLLM_PORT": "set port on the instance",
 }

@@ -24,7 +24,11 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
 )
 
 ACCELERATORS = ("auto", "cuda", "cpu")
+# Other words for them.
+ALIASES = {"gpu": "cuda"}
 NVCC = ("any", "absent", "present")
+# Options of the module that the roles leave at their defaults; all others are variables.
+MODULE_ONLY = ("opt_dir", "etc_dir", "state_dir", "python")
 DEFAULT_PORT = 8000
 DEFAULT_BACKEND = "TRITON_ATTN"
 DEFAULT_UTILIZATION = 0.85
@@ -230,17 +234,23 @@ def _check_host(value: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _in_range(low: int, high: int, unit: str = "") -> Callable[[Any], tuple[str, str, str] | None]:
-    def check(value: int) -> tuple[str, str, str] | None:
-        if low <= value <= high:
+@dataclass(frozen=True)
+class InRange:
+    """Checks that a whole number lies between two, both included."""
+
+    low: int
+    high: int
+    unit: str = ""
+
+    def __call__(self, value: int) -> tuple[str, str, str] | None:
+        """Return what is wrong with the value, or None."""
+        if self.low <= value <= self.high:
             return None
         return (
             "bad-value",
-            f"{shown(value)} is not between {low} and {high}{unit}",
-            f"choose a whole number from {low} to {high}",
+            f"{shown(value)} is not between {self.low} and {self.high}{self.unit}",
+            f"choose a whole number from {self.low} to {self.high}",
         )
-
-    return check
 
 
 def _check_utilization(value: float) -> tuple[str, str, str] | None:
@@ -254,19 +264,23 @@ def _check_utilization(value: float) -> tuple[str, str, str] | None:
     )
 
 
-def _one_of(choices: tuple[str, ...]) -> Callable[[Any], tuple[str, str, str] | None]:
-    def check(value: str) -> tuple[str, str, str] | None:
-        if value in choices:
+@dataclass(frozen=True)
+class OneOf:
+    """Checks that a word is one of some."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, value: str) -> tuple[str, str, str] | None:
+        """Return what is wrong with the value, or None."""
+        if value in self.choices:
             return None
-        near = closest(value, choices)
+        near = closest(value, self.choices)
         hint = f"did you mean {near}? " if near else ""
         return (
             "bad-value",
-            f"{shown(value)} is not one of {quoted(choices)}",
-            f"{hint}choose one of {quoted(choices)}",
+            f"{shown(value)} is not one of {quoted(self.choices)}",
+            f"{hint}choose one of {quoted(self.choices)}",
         )
-
-    return check
 
 
 def _check_word(value: str) -> tuple[str, str, str] | None:
@@ -285,7 +299,8 @@ _Check = Callable[[Any], "tuple[str, str, str] | None"]
 # any released model claims.
 _LONGEST = 100_000_000
 
-# key -> (form, check of the value or None)
+# key -> (form, check of the value or None). Users read it in the documentation of vllm_plan, which
+# a test compares with this and with the defaults of `Instance`.
 INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
     "name": ("text", _check_name),
     "model": ("text", _check_model),
@@ -294,18 +309,18 @@ INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
     "host": ("text", _check_host),
     # The service has no CAP_NET_BIND_SERVICE; 1024 is the kernel's default
     # net.ipv4.ip_unprivileged_port_start.
-    "port": ("integer", _in_range(1024, 65535)),
+    "port": ("integer", InRange(1024, 65535)),
     "gpus": ("list", None),
-    "tensor_parallel_size": ("integer", _in_range(1, 64)),
+    "tensor_parallel_size": ("integer", InRange(1, 64)),
     "attention_backend": ("text", _check_word),
-    "dtype": ("text", _one_of(DTYPES)),
-    "max_model_len": ("integer", _in_range(1, _LONGEST, " tokens")),
+    "dtype": ("text", OneOf(DTYPES)),
+    "max_model_len": ("integer", InRange(1, _LONGEST, " tokens")),
     "gpu_memory_utilization": ("number", _check_utilization),
     "enforce_eager": ("boolean", None),
-    "max_num_seqs": ("integer", _in_range(1, 65536)),
+    "max_num_seqs": ("integer", InRange(1, 65536)),
     "enable_auto_tool_choice": ("boolean", None),
     "tool_call_parser": ("text", _check_word),
-    "cpu_kvcache_space": ("integer", _in_range(1, 65536, " GiB")),
+    "cpu_kvcache_space": ("integer", InRange(1, 65536, " GiB")),
     "environment": ("mapping", None),
     "extra_args": ("mapping", None),
     "limits": ("mapping", None),
@@ -314,7 +329,7 @@ INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
 # systemd.resource-control(5): MemoryMax= takes bytes with K, M, G or T to the base 1024, a part of
 # the host's memory, or infinity; TasksMax= a number, a part of what the host allows, or infinity.
 _PERCENT = r"(?:100|[1-9][0-9]?)%|infinity"
-_LIMITS: dict[str, tuple[re.Pattern[str], str]] = {
+LIMITS: dict[str, tuple[re.Pattern[str], str]] = {
     "memory_max": (
         re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?[KMGT]?|" + _PERCENT),
         "write bytes with K, M, G or T as in 20G, a part of the memory as in 50%, or infinity",
@@ -356,6 +371,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
         value = raw.get(key)
         if value is None:
             continue
+        value = ALIASES.get(value, value) if isinstance(value, str) else value
         if value in choices:
             setattr(wanted, key, value)
             continue
@@ -371,7 +387,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
         value = raw.get(key)
         if value is None:
             continue
-        variable = f"vllm_{key}"
+        variable = key if key in MODULE_ONLY else f"vllm_{key}"
         if not isinstance(value, str):
             findings.problem(
                 "wrong-type", variable, f"{shown(value)} is not a path", "write an absolute path"
@@ -393,7 +409,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
 
 def _read_instances(raw: Any, findings: Findings) -> list[Instance]:
     if raw is None or raw == []:
-        findings.note("no-instances", "vllm_instances", "the list is empty, so nothing will serve")
+        empty = "it is not set" if raw is None else "the list is empty"
+        findings.note("no-instances", "vllm_instances", f"{empty}, so nothing will serve")
         return []
     if not isinstance(raw, list):
         findings.problem(
@@ -566,17 +583,17 @@ def _read_limits(raw: Mapping[Any, Any], instance: Instance, findings: Findings)
     limits: dict[str, str] = {}
     for key, value in raw.items():
         where = f"{instance.where}.limits.{key}"
-        if key not in _LIMITS:
-            near = closest(str(key), list(_LIMITS))
+        if key not in LIMITS:
+            near = closest(str(key), list(LIMITS))
             findings.problem(
                 "unknown-key",
                 where,
                 f"limits have no key {shown(key)}",
-                (f"did you mean {near}? " if near else f"there are {quoted(tuple(_LIMITS))}; ")
+                (f"did you mean {near}? " if near else f"there are {quoted(tuple(LIMITS))}; ")
                 + "other settings of the unit go into a drop-in of yours",
             )
             continue
-        pattern, remedy = _LIMITS[key]
+        pattern, remedy = LIMITS[key]
         if not (_is("text", value) or _is("integer", value)):
             findings.problem("wrong-type", where, f"{shown(value)} is not a limit", remedy)
         elif not pattern.fullmatch(str(value)):

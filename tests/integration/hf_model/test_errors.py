@@ -67,7 +67,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
             {"endpoint": NOWHERE, "retries": 0},
             [f"{NOWHERE} cannot be reached", "no whole copy of acme/tiny at main", "HTTPS_PROXY"],
         ),
-        ({}, {"endpoint": "{url}/wrong"}, ["no Hugging Face Hub", "Check endpoint"]),
+        ({}, {"endpoint": "{url}/wrong"}, ["no Hugging Face Hub", "Check vllm_model_endpoint"]),
         ({}, {"tools_path": "/nonexistent"}, ["/nonexistent/bin/python", "set tools_path"]),
         (
             {},

@@ -85,10 +85,24 @@ class TestRelease:
 
     def test_directory_holds_nothing_else(self, release: str) -> None:
         data = load(release)
-        named = {"release.yml", data["serve_flags"]}
+        named = {"release.yml", data["serve_flags"], data["models"]}
         for accelerator in data["accelerators"].values():
             named.update(accelerator["locks"].values())
         assert {path.name for path in (ROOT / "releases" / release).iterdir()} == named
+
+    def test_knows_what_people_serve(self, release: str) -> None:
+        known = yaml.safe_load(text_of(release, "models.yml"))
+        architectures = known["architectures"]
+        # https://docs.vllm.ai/en/stable/models/supported_models.html
+        assert "generate" in architectures["Qwen2ForCausalLM"]
+        assert architectures["BertModel"] == ["pooling"]
+        assert "score" in architectures["XLMRobertaForSequenceClassification"]
+        assert "transcription" in architectures["WhisperForConditionalGeneration"]
+        assert "multimodal" in architectures["Gemma3ForConditionalGeneration"]
+        assert "hybrid" in architectures["Qwen3NextForCausalLM"]
+        # https://docs.vllm.ai/en/stable/features/quantization/: Marlin takes FP8 from Turing on.
+        assert known["quantizations"]["fp8"] == "7.5"
+        assert known["suffixes"][0] == ["ForCausalLM", "generate", "none"]
 
     def test_every_accelerator_is_locked_for_every_python(self, release: str) -> None:
         data = load(release)

@@ -42,10 +42,10 @@ class Task:
 
 
 @pytest.fixture
-def run():
+def run(monkeypatch):
     """Return a function that runs the action against a host that answers with given facts."""
 
-    def runner(probed=None, **args):
+    def runner(probed=None, task_vars=None, **args):
         args.setdefault("release", "0.14.1")
         args.setdefault("instances", [{"name": "one", "model": MODEL}])
         action = vllm_plan.ActionModule(
@@ -58,10 +58,12 @@ def run():
         )
         answer = {"changed": False, "facts": _facts()} if probed is None else probed
         with mock.patch.object(action, "_execute_module", return_value=answer) as execute:
-            result = action.run(task_vars={})
+            monkeypatch.setattr(action._display, "warning", runner.warnings.append)
+            result = action.run(task_vars=task_vars or {})
         runner.calls = execute.call_args_list
         return result
 
+    runner.warnings = []
     return runner
 
 
@@ -136,6 +138,22 @@ def test_broken_input_still_probes_the_host(run):
     assert len(run.calls) == 1
     codes = {problem["code"] for problem in result["problems"]}
     assert codes == {"unknown-release", "unknown-accelerator", "wrong-type"}
+
+
+def test_a_variable_that_nothing_reads_is_told_also_where_no_report_is_printed(run):
+    result = run(task_vars={"vllm_sevice_drain": 3, "vllm_service_drain": 3, "vllm_tune_found": {}})
+    assert not result.get("failed")
+    (warning,) = run.warnings
+    assert warning.startswith("vllm_sevice_drain: no role and no playbook reads this variable")
+    assert warning.endswith("is vllm_service_drain meant?")
+
+
+def test_a_misspelt_secret_ends_the_run(run):
+    result = run(task_vars={"vllm_servce_api_keys": {"one": "s3cret"}})
+    assert result["msg"] == (
+        "vllm_servce_api_keys: no role and no playbook reads this variable — did you mean"
+        " vllm_service_api_keys? correct its name; one of your own must not begin with vllm_"
+    )
 
 
 def test_a_host_that_cannot_be_probed_says_so(run):

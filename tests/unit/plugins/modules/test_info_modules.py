@@ -76,7 +76,7 @@ def test_gpu_info_refuses_another_source(run):
 
 
 def test_nvcc_info(run):
-    python = ok("3.12.3\n/usr/include/python3.12\nTrue\n")
+    python = ok("3.12.3\n/usr/include/python3.12\nTrue\n/usr/bin/python3.12\n")
     host = machine(
         {"/usr/include/python3.12/Python.h": ""},
         programs={"/usr/bin/python3.12": python, "/srv/bin/gcc": ok("gcc (GCC) 14.2.1\n")},
@@ -102,7 +102,7 @@ def test_nvcc_info_refuses_a_relative_path(run):
 def test_vllm_probe_hands_on_what_it_is_asked(run):
     host = machine(
         {"/srv/etc/a.yaml": "port: 1\n", "/m/config.json": "{}"},
-        programs={"/p": ok("3.10.1\n/i\nFalse\n")},
+        programs={"/p": ok("3.10.1\n/i\nFalse\n/p\n")},
     )
     facts = run(
         "vllm_probe",

@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import client
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
+    client,
+    measure,
+    run,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     EndpointError,
 )
@@ -146,13 +151,17 @@ def host(tmp_path, monkeypatch):
             self.path, self.text = path, text
 
         def write(self):
+            if self.text is None:
+                Path(self.path).unlink(missing_ok=True)
+                return
             (tmp_path / "results").mkdir(exist_ok=True)
             with open(self.path, "w", encoding="utf-8") as stream:
                 stream.write(self.text)
 
-    monkeypatch.setattr(client, "Client", Client)
-    monkeypatch.setattr(vllm_benchmark, "Endpoint", Endpoint)
-    monkeypatch.setattr(vllm_benchmark, "File", File)
+    monkeypatch.setattr(client, "BenchClient", Client)
+    monkeypatch.setattr(measure, "Endpoint", Endpoint)
+    for user in (run, vllm_benchmark):
+        monkeypatch.setattr(user, "File", File)
     return services
 
 
@@ -171,11 +180,21 @@ def test_the_first_benchmark_is_the_baseline(host):
     one = benchmark(host)["instances"][0]
     assert one["baseline"] == "set"
     assert kept(host) == kept(host, ".baseline.json")
-    assert "<svg" in kept(host, ".html")
+    assert one["measured"] == kept(host)
     assert one["summary"]["single_stream"]["output_throughput"] == 50.0
     assert one["lines"] == [
         "1 x 64+32: 50.0 tokens/s (spread 0 %), TTFT 100.0 ms, TPOT 20.00 ms",
         "1 x 1000+32: left out, 1032 tokens are more than the context of 512",
+    ]
+
+
+def test_a_page_that_a_former_release_kept_on_the_host_does_not_grow_old_there(host):
+    (host.folder / "results").mkdir()
+    (host.folder / "results" / "a.html").write_text("figures of another benchmark")
+    benchmark(host)
+    assert sorted(one.name for one in (host.folder / "results").iterdir()) == [
+        "a.baseline.json",
+        "a.json",
     ]
 
 
@@ -306,5 +325,5 @@ def test_a_server_that_does_not_answer(host, monkeypatch):
     def models(self):
         raise EndpointError("/v1/models cannot be reached")
 
-    monkeypatch.setattr(vllm_benchmark.Endpoint, "models", models)
+    monkeypatch.setattr(measure.Endpoint, "models", models)
     assert "http://127.0.0.1:8000 cannot be measured" in benchmark(host)["msg"]

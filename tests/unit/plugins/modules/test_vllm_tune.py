@@ -7,8 +7,13 @@ import signal
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import client, tuning
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
+    client,
+    measure,
+    tuning,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import deployment as d
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service import tuner
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import StartFailed
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_tune
 
@@ -163,7 +168,7 @@ def host(monkeypatch):
     former = deployed()
     disk = {}
     monkeypatch.setattr(File, "disk", disk, raising=False)
-    monkeypatch.setattr(vllm_tune, "File", File)
+    monkeypatch.setattr(tuner, "File", File)
     services = Services(former, disk)
     disk[services.config_path("a")] = former.config
     disk[services.drop_in_path("a")] = former.drop_in
@@ -189,7 +194,7 @@ def host(monkeypatch):
         def models(self):
             return [{"id": "a", "max_model_len": 512}]
 
-    def measure(runner, watch, arguments, loads, **options):
+    def measured(runner, watch, now, loads, params, **options):
         # While it is measured, the former configuration is on the disk.
         assert disk[services.config_path("a")] == former.config
         assert disk[services.drop_in_path("a")] == former.drop_in
@@ -200,10 +205,11 @@ def host(monkeypatch):
                 return points(cost)
         raise AssertionError("an unknown server is measured")
 
-    monkeypatch.setattr(client, "Client", Client)
-    monkeypatch.setattr(vllm_tune, "Endpoint", Endpoint)
-    monkeypatch.setattr(vllm_tune, "verify", lambda *arguments: [])
-    monkeypatch.setattr(vllm_tune.measure, "measure", measure)
+    monkeypatch.setattr(client, "BenchClient", Client)
+    for user in (measure, tuner):
+        monkeypatch.setattr(user, "Endpoint", Endpoint)
+    monkeypatch.setattr(tuner, "verify", lambda *arguments: [])
+    monkeypatch.setattr(measure, "measure", measured)
     before = signal.getsignal(signal.SIGTERM)
     yield services
     signal.signal(signal.SIGTERM, before)
@@ -373,13 +379,13 @@ def test_a_backend_that_was_found_on_the_host_stays(host):
         row["keeps_backend"] = True
         if row["instance"]:
             row["instance"]["config"]["attention-backend"] = "TRITON_ATTN"
-    tuned = vllm_tune.Tuning(host)
+    tuned = tuner.Tuning(host)
     assert tuned.deployment({"max_num_seqs": None}) == found
     assert '"FLASH_ATTN"' in tuned.deployment({"max_num_seqs": 4}).config
 
 
 def test_a_server_that_is_being_stopped_is_waited_for(host, monkeypatch):
-    monkeypatch.setattr(vllm_tune.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(tuner.time, "sleep", lambda seconds: None)
 
     def restarted(wanted):
         host.serving, host.stopping = host.former.fingerprint, 3

@@ -27,6 +27,8 @@ def test_the_collections_own_releases_are_complete():
     for section in data.release["accelerators"].values():
         assert set(section["locks"].values()) <= set(data.locks)
     assert data.flags["max-model-len"]["kind"] == "int"
+    assert "generate" in data.registries["0.14.1"]["architectures"]["Qwen2ForCausalLM"]
+    assert "Qwen3_5ForConditionalGeneration" in data.registries["0.26.0"]["architectures"]
     lock = default_releases_dir() / "0.14.1" / "cpu-py311.txt"
     assert data.locks["cpu-py311.txt"] == hashlib.sha256(lock.read_bytes()).hexdigest()
 
@@ -46,13 +48,14 @@ def test_anything_else_is_no_release(release):
     assert set(data.rules) == RULES
 
 
+@pytest.mark.parametrize("name", ["serve-flags.yml", "models.yml"])
 @pytest.mark.parametrize("text", ["a: [", "- list\n", "", "\x00", "a: !!python/object:x {}\n"])
-def test_a_damaged_file_is_named(tmp_path, text):
+def test_a_damaged_file_is_named(tmp_path, text, name):
     shutil.copytree(default_releases_dir() / "0.14.1", tmp_path / "0.14.1")
-    (tmp_path / "0.14.1" / "serve-flags.yml").write_text(text)
+    (tmp_path / "0.14.1" / name).write_text(text)
     data = load_release_data(tmp_path, "0.14.1")
     assert len(data.errors) == 1
-    assert str(tmp_path / "0.14.1" / "serve-flags.yml") in data.errors[0]
+    assert str(tmp_path / "0.14.1" / name) in data.errors[0]
 
 
 def test_a_directory_that_is_not_there_has_no_releases(tmp_path):

@@ -23,6 +23,7 @@ ActiveState=active
 SubState=running
 MainPID=4711
 UnitFileState=enabled
+User=vllm
 ExecStart={ path=/opt/vllm/tools/bin/python ; argv[]=/opt/vllm/tools/bin/python -m x ; status=0/0 }
 Environment=PATH=/opt/vllm/releases/0.14.1-cpu-0123456789ab/bin:/usr/bin VLLM_NO_USAGE_STATS=1
 
@@ -95,6 +96,7 @@ def test_instances():
             "sub_state": "running",
             "enabled": True,
             "main_pid": 4711,
+            "user": "vllm",
             "port": 8001,
             "venv": RELEASE,
         },
@@ -104,6 +106,7 @@ def test_instances():
             "sub_state": "dead",
             "enabled": False,
             "main_pid": None,
+            "user": None,
             "port": None,
             "venv": None,
         },
@@ -135,6 +138,20 @@ def test_without_systemd():
     host = FakeHost({"/etc/vllm/chat.yaml": "port: 8000\n"})
     facts = Deployed(host).result()["instances"]["chat"]
     assert (facts["active_state"], facts["sub_state"], facts["port"]) == (None, None, 8000)
+
+
+def test_whoever_may_not_read_the_configuration_reads_the_endpoint_record():
+    record = json.dumps({"url": "http://[fd00::5]:8001"})
+    host = systemd(
+        {"/etc/vllm/chat.yaml": "port: 8001\n", "/etc/vllm/chat.endpoint.json": record},
+        unreadable=["/etc/vllm/chat.yaml"],
+    )
+    assert Deployed(host).result()["instances"]["chat"]["port"] == 8001
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"url": 1}', '{"url": "http://a:x"}'])
+def test_a_record_without_a_port(text):
+    assert deployed.port_in_record(text) is None
 
 
 def test_other_directories():

@@ -37,7 +37,7 @@ def test_address(text, address):
 
 def test_only_listening_sockets():
     table = HEADER + LINE.format("0100007F:1F40", "0A", 11) + LINE.format("0100007F:1F41", "01", 12)
-    assert [entry[1:] for entry in ports.listening(table)] == [(8000, "11")]
+    assert [entry[1:] for entry in ports.listening(table)] == [(8000, 0, "11")]
 
 
 @pytest.mark.parametrize("table", ["", HEADER, "garbage\nmore garbage\n"])
@@ -49,21 +49,24 @@ def test_read():
     host = FakeHost(
         {
             "/proc/net/tcp": HEADER
-            + LINE.format("0100007F:1F40", "0A", 11)
+            + LINE.format("0100007F:1F40", "0A", 11).replace("  0  0 11", "  998  0 11")
             + LINE.format("00000000:0016", "0A", 12),
             "/proc/net/tcp6": HEADER + LINE.format("0" * 32 + ":0016", "0A", 13),
             "/proc/77/cmdline": "python3\0",
             "/proc/77/cgroup": "0::/system.slice/vllm@chat.service\n",
         },
         sockets={"11": 77, "13": 78},
+        users={998: "vllm"},
     )
+    ssh = {"port": 22, "user": "root", "process": None, "unit": None}
     assert ports.read(host) == [
-        {"address": "0.0.0.0", "port": 22, "pid": None, "process": None, "unit": None},
+        {**ssh, "address": "0.0.0.0", "pid": None},
         # Its process ended in between.
-        {"address": "::", "port": 22, "pid": 78, "process": None, "unit": None},
+        {**ssh, "address": "::", "pid": 78},
         {
             "address": "127.0.0.1",
             "port": 8000,
+            "user": "vllm",
             "pid": 77,
             "process": "python3",
             "unit": "vllm@chat.service",

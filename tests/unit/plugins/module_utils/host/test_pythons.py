@@ -20,8 +20,9 @@ from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake
 )
 
 
-def says(version, include="/usr/include/python3", ensurepip=True):
-    return ok(f"{version}\n{include}\n{ensurepip}\n")
+def says(version, include="/usr/include/python3", ensurepip=True, file=None):
+    """An interpreter's answer; its file is the one that was started unless another is given."""
+    return lambda argv: ok(f"{version}\n{include}\n{ensurepip}\n{file or argv[0]}\n")
 
 
 def test_each_file_is_listed_once():
@@ -66,9 +67,43 @@ def test_headers_and_venv():
             "version": "3.12.3",
             "headers": "/usr/include/python3.12/Python.h",
             "venv": True,
+            "shim": None,
         },
-        {"path": "/usr/bin/python3.13", "version": "3.13.1", "headers": None, "venv": False},
+        {
+            "path": "/usr/bin/python3.13",
+            "version": "3.13.1",
+            "headers": None,
+            "venv": False,
+            "shim": None,
+        },
     ]
+
+
+def test_a_shim_is_named_with_what_it_starts():
+    real = "/root/.pyenv/versions/3.12.1/bin/python3.12"
+    host = FakeHost(
+        programs={
+            "/root/.pyenv/shims/python3.12": says("3.12.1", file=real),
+            "/root/.pyenv/shims/python3.13": Completed(127, "", "command not found", None),
+        },
+        files={"/root/.pyenv/shims/python3.13": "#!/usr/bin/env bash\n"},
+    )
+    asked = ["/root/.pyenv/shims/python3.12", "/root/.pyenv/shims/python3.13"]
+    assert [(row["version"], row["shim"]) for row in Pythons(host, asked).result()] == [
+        ("3.12.1", real),
+        (None, ""),
+    ]
+
+
+def test_a_shim_of_this_machine(tmp_path):
+    shim = tmp_path / "python3"
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    shim.chmod(0o755)
+    [facts] = Pythons(Host(), [str(shim)], ()).result()
+    assert facts["shim"] == os.path.realpath(sys.executable)
+    shim.write_text("#!/bin/sh\necho no version is set >&2\nexit 127\n")
+    [facts] = Pythons(Host(), [str(shim)], ()).result()
+    assert (facts["version"], facts["shim"]) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +140,7 @@ def test_every_interpreter_of_this_machine():
 
 def test_this_interpreter():
     [facts] = Pythons(Host(), [sys.executable], ()).result()
+    assert facts["shim"] is None
     assert facts["version"] == ".".join(str(number) for number in sys.version_info[:3])
     header = os.path.join(sysconfig.get_paths(scheme="posix_prefix")["include"], "Python.h")
     assert facts["headers"] == (header if os.path.exists(header) else None)

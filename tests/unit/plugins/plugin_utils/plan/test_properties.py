@@ -86,6 +86,7 @@ wanted = st.fixed_dictionaries(
         "state_dir": anything,
         "python": anything,
         "offline": st.booleans() | anything,
+        "variables": anything,
     },
 )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import html.parser
+import json
 import re
 
 import pytest
@@ -12,9 +13,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     ceiling,
     figures,
     measure,
-    page,
     sweep,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports import benchmark, chart
 
 VOID = {"meta"}
 GPU = {
@@ -113,7 +114,7 @@ def result(tpot=20.0, gpu=True, name="one"):
 
 
 def test_a_page_is_whole_and_needs_nothing_else():
-    text = page.page(result(), None)
+    text = benchmark.html_report(result())
     read = Reader(text)
     assert not re.search(r"https?://|<script|<link|@import|url\(", text)
     assert [tag for tag, _ in read.tags].count("svg") == 3
@@ -126,7 +127,7 @@ def test_a_page_is_whole_and_needs_nothing_else():
 
 
 def test_every_measured_load_is_drawn_and_so_is_its_ceiling():
-    read = Reader(page.page(result(), None))
+    read = Reader(benchmark.html_report(result()))
     # 3 loads in 3 plots; the time to the first token has no ceiling.
     assert len([1 for tag, _ in read.tags if tag == "circle"]) == 9
     assert read.text.count("ceiling ") == 6 + 1
@@ -137,7 +138,7 @@ def test_every_measured_load_is_drawn_and_so_is_its_ceiling():
 
 
 def test_without_a_gpu_no_ceiling_is_drawn():
-    read = Reader(page.page(result(gpu=False), None))
+    read = Reader(benchmark.html_report(result(gpu=False)))
     assert "on a CPU the memory's bandwidth is not known" in read.text
     assert "reached" not in read.text
     assert "memory MHz" not in read.text
@@ -146,14 +147,39 @@ def test_without_a_gpu_no_ceiling_is_drawn():
 def test_the_baseline_stands_beside():
     now, before = result(tpot=30.0), result()
     now["comparison"] = figures.compare(now, before, 10)
-    read = Reader(page.page(now, before))
+    read = Reader(benchmark.html_report(now))
     assert "baseline" in read.text
+    lines = [attributes.get("stroke-dasharray") for tag, attributes in read.tags]
+    assert lines.count("1 5") == 3 * 2  # two shapes in three charts
     marked = [tag for tag, attributes in read.tags if attributes.get("class") == "worse"]
     assert marked == ["td"] * 2 * len(now["points"])
 
 
-def test_names_are_text_not_markup():
-    assert "<b>" not in page.page(result(name="<b>x</b>"), None)
+def test_whatever_a_host_says_is_text_and_no_markup():
+    evil = "</style><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+    said = {
+        **result(name=evil),
+        **dict.fromkeys(("release", "served_model_name", "model", "accelerator"), evil),
+        "measured_at": evil,
+        "versions": {evil: evil},
+        "config": {evil: evil},
+        "attention_backend": {"planned": evil, "engine": evil},
+        "gpus": [{**GPU, "name": evil, "driver": evil, "uuid": evil}],
+    }
+    said["skipped"] = [{**one, "reason": evil} for one in said["skipped"]]
+    said["comparison"] = figures.compare(said, {**result(), "measured_at": evil}, 10)
+    text = benchmark.html_report(said)
+    tags = {tag for tag, _attributes in Reader(text).tags}
+    assert not tags & {"script", "img", "link", "iframe", "object", "a"}
+    assert text.count("</style>") == 1
+    assert "default-src 'none'" in text
+
+
+def test_reports_are_named_after_host_and_instance_and_stay_in_their_folder(tmp_path):
+    page = benchmark.write_reports(tmp_path / "new", "gpu1", result(name="qwen2.5-7b"))
+    assert page == tmp_path / "new" / "gpu1-qwen2.5-7b.html"
+    assert json.loads(page.with_suffix(".json").read_text())["instance"] == "qwen2.5-7b"
+    assert benchmark.write_reports(tmp_path, "gpu1", result(name="/../../x")).parent == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -167,7 +193,7 @@ def test_names_are_text_not_markup():
     ],
 )
 def test_axes_have_round_numbers_and_hold_everything(low, high, log, values):
-    assert page.ticks(low, high, log) == pytest.approx(values)
+    assert chart.ticks(low, high, log) == pytest.approx(values)
 
 
 @pytest.mark.parametrize(
@@ -183,4 +209,4 @@ def test_axes_have_round_numbers_and_hold_everything(low, high, log, values):
     ],
 )
 def test_numbers_are_short(value, text):
-    assert page.number(value) == text
+    assert benchmark.number(value) == text

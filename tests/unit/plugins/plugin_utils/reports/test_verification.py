@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.verify_report import (
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports.verification import (
     add_reports,
     html_report,
     json_report,

@@ -1,0 +1,197 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verifies a task's endpoints: in full or briefly, keeping what was found and their records."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
+    Endpoint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    Record,
+    read_record,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+    make_record,
+    record_path,
+    record_text,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
+    LocalMachine,
+    Verification,
+    api_key_of,
+    endpoint_result,
+    failed_path,
+    is_due,
+    read_state,
+    state_path,
+    state_text,
+    subject_of,
+    unusable,
+    verify_endpoint,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import (
+    short_question,
+    verify,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
+    Check,
+    Subject,
+    SuiteError,
+    read_suite,
+)
+
+
+def address_of(url: str) -> str | None:
+    """A server's address without the C(/v1) that clients' settings have; C(None) for none."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return None
+    except ValueError:
+        return None
+    return url.rstrip("/").removesuffix("/v1")
+
+
+class Verifier:
+    """The verification of one task's endpoints.
+
+    Args:
+        module: The module that runs.
+    """
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.changed = False
+        self.diff: list[dict[str, str]] = []
+        self.evidence: list[str] = []
+
+    def suites(self) -> dict[str, list[Check]]:
+        """The checks of every endpoint; ends the task when they cannot be read."""
+        try:
+            return {
+                endpoint["name"]: read_suite(
+                    self.params["suite"],
+                    self.params["questions"],
+                    self.params["ability"],
+                    endpoint["name"],
+                )
+                for endpoint in self.params["endpoints"]
+            }
+        except SuiteError as problem:
+            self.module.fail_json(msg=str(problem))
+            raise
+
+    def verify(self, wanted: dict[str, Any], suite: list[Check]) -> dict[str, Any]:
+        """Verify one endpoint, and keep what was found."""
+        name = wanted["name"]
+        proved, last, key = None, None, wanted["api_key"]
+        if not self.params["foreign"]:
+            text = read(os.path.join(self.params["state_dir"], "proved", f"{name}.json"))
+            proved = read_record(text)
+            last = read_state(read(state_path(self.params["state_dir"], name)))
+            key = key or api_key_of(self.params["etc_dir"], name)
+        fingerprint = proved.current.fingerprint if proved else ""
+        if self.params["mode"] == "full" or is_due(last, fingerprint, suite):
+            full, last = True, self.run_suite(wanted, suite, proved, key)
+            checks, passed = last.checks, last.passed
+            if proved is not None:
+                self.keep(name, last)
+        else:
+            full = False
+            checks = verify(
+                Endpoint(wanted["url"], api_key=key, timeout=self.params["timeout"]),
+                wanted["served_model_name"],
+                self.params["release"],
+                wanted["max_model_len"],
+                short_question(suite),
+            )
+            passed = all(check["passed"] for check in checks)
+        record = None
+        if proved is not None and last is not None:
+            record = make_record(proved.current, last, key is not None, self.params["state_dir"])
+            record["state"] = "verified" if passed else "failed"
+            self.publish(record_path(self.params["etc_dir"], name), record_text(record))
+        return endpoint_result(wanted, last, record, checks, full=full, passed=passed)
+
+    def run_suite(
+        self, wanted: dict[str, Any], suite: list[Check], proved: Record | None, key: str | None
+    ) -> Verification:
+        """Run the whole suite; ends the task when it cannot be run at all."""
+        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
+            Client,
+            ClientError,
+            Wrong,
+            told_models,
+        )
+
+        tools = self.params["tools_path"]
+        subject = Subject(
+            name=wanted["name"],
+            release=self.params["release"],
+            max_model_len=wanted["max_model_len"],
+            tools=wanted["tools"],
+        )
+        if proved is not None:
+            subject = subject_of(proved.current)
+        try:
+            with Client(
+                os.path.join(tools, "bin", "python"),
+                wanted["url"],
+                wanted["served_model_name"] or "",
+                key=key,
+                timeout=self.params["timeout"],
+                ca_path=self.params["ca_path"],
+                validate_certs=self.params["validate_certs"],
+            ) as client:
+                if self.params["foreign"]:
+                    try:
+                        models = told_models(client)
+                    except Wrong as problem:
+                        return unusable(client, suite, str(problem))
+                    client.model = client.model or next(iter(models), "")
+                    wanted["served_model_name"] = client.model
+                return verify_endpoint(
+                    client,
+                    subject,
+                    suite,
+                    None if self.params["foreign"] else LocalMachine(tools),
+                    proved.current.fingerprint if proved is not None else None,
+                )
+        except ClientError as problem:
+            self.module.fail_json(msg=f"{wanted['name']}: {problem}")
+            raise
+
+    def write(self, path: str, text: str | None, mode: int) -> None:
+        """Keep a file, or remove it, outside of check mode."""
+        file = File(path, text, mode)
+        if not file.is_right() and not self.module.check_mode:
+            file.write()
+
+    def keep(self, name: str, found: Verification) -> None:
+        """Keep what the suite has found; what failed stays beside what passed before it."""
+        failed = failed_path(self.params["state_dir"], name)
+        if found.passed:
+            self.write(state_path(self.params["state_dir"], name), state_text(found), 0o600)
+            self.write(failed, None, 0o600)
+        else:
+            self.write(failed, state_text(found), 0o600)
+            if not self.module.check_mode:
+                self.evidence.append(failed)
+
+    def publish(self, path: str, text: str) -> None:
+        """Keep an endpoint record; this is what counts as a change."""
+        file = File(path, text)
+        if not file.is_right():
+            self.changed = True
+            self.diff.append(file.diff())
+            self.write(path, text, 0o644)
