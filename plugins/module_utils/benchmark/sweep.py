@@ -80,9 +80,7 @@ class Point:
 
 def _numbers(where: str, value: Any, words: Sequence[str], problems: list[str]) -> list[Any]:
     """One value or a list of values, each a positive whole number or one of some words."""
-    values = [
-        number_in(one) for one in (value if isinstance(value, (list, tuple)) else [value])
-    ]
+    values = [number_in(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
     for one in values:
         whole = isinstance(one, int) and not isinstance(one, bool) and one >= 1
         if not whole and one not in words:

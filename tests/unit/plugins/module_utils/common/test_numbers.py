@@ -22,7 +22,22 @@ def test_what_a_template_makes_of_a_number_is_that_number_again(number: float) -
 
 @pytest.mark.parametrize(
     "value",
-    ["", "8000/tcp", "4k", "0x10", " 1", "1_000", "١", "nan", "inf", "1.", "9" * 5000, True, None, []],
+    [
+        "",
+        "8000/tcp",
+        "4k",
+        "0x10",
+        " 1",
+        "1_000",
+        "\u0661",
+        "nan",
+        "inf",
+        "1.",
+        "9" * 5000,
+        True,
+        None,
+        [],
+    ],
 )
 def test_anything_else_stays_as_it_is(value: Any) -> None:
     assert number_in(value) is value
