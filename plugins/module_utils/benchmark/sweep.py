@@ -109,7 +109,7 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
         SweepError: The sweep is not of that form.
     """
     problems: list[str] = []
-    rows = []
+    rows: list[tuple[list[Any], list[Any], list[Any], Any]] = []
     if not isinstance(sweep, (list, tuple)) or not sweep:
         raise SweepError("the sweep is not a list of loads, each with concurrency and lengths")
     for index, row in enumerate(sweep):

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
-_REAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+_REAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,40})?(?:e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 
 def number_in(value: Any) -> Any:

@@ -238,11 +238,11 @@ def test_all_that_is_wrong_is_told_before_anything_changes(core: Core) -> None:
     wrong = {
         "vllm_verify_suite": ["helth"],
         "vllm_endpoint_registry_retries": -1,
-        "vllm_preflight_nvcc": "maybe",
+        "vllm_verify_ability": "loud",
     }
     status, said = core.playbook("verify", "--check", f"--extra-vars={json.dumps(wrong)}")
     assert status == 2, said
-    for where in ("vllm_verify_suite[0].check: ", "vllm_preflight_nvcc: ", "_registry_retries: "):
+    for where in ("vllm_verify_suite[0].check: ", "vllm_verify_ability: ", "_registry_retries: "):
         assert where in said, said
 
 
