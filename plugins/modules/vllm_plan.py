@@ -287,7 +287,7 @@ problems:
     remedy:
       description: What to do about it.
       type: str
-      sample: write a whole number without quotes
+      sample: write a whole number
 msg:
   description: All problems, one a line.
   type: str

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
+
 LONGEST = "longest"
 MARGIN = 16
 """Tokens of the context left free by C(longest): a prompt of random tokens can grow a little when
@@ -78,7 +80,7 @@ class Point:
 
 def _numbers(where: str, value: Any, words: Sequence[str], problems: list[str]) -> list[Any]:
     """One value or a list of values, each a positive whole number or one of some words."""
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    values = [number_in(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
     for one in values:
         whole = isinstance(one, int) and not isinstance(one, bool) and one >= 1
         if not whole and one not in words:
@@ -107,7 +109,7 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
         SweepError: The sweep is not of that form.
     """
     problems: list[str] = []
-    rows = []
+    rows: list[tuple[list[Any], list[Any], list[Any], Any]] = []
     if not isinstance(sweep, (list, tuple)) or not sweep:
         raise SweepError("the sweep is not a list of loads, each with concurrency and lengths")
     for index, row in enumerate(sweep):
@@ -124,11 +126,10 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
         concurrencies = _numbers(f"{where}.concurrency", row.get("concurrency", 1), (), problems)
         inputs = _numbers(f"{where}.input_tokens", row.get("input_tokens", 1), (LONGEST,), problems)
         outputs = _numbers(f"{where}.output_tokens", row.get("output_tokens", 1), (), problems)
-        if "prompts" in row:
-            _numbers(f"{where}.prompts", row["prompts"], (), problems)
+        prompts = _numbers(f"{where}.prompts", row.get("prompts", 1), (), problems)
         if isinstance(row.get("prompts"), (list, tuple)):
             problems.append(f"{where}.prompts: is a list; it is one number")
-        rows.append((concurrencies, inputs, outputs, row.get("prompts")))
+        rows.append((concurrencies, inputs, outputs, prompts[0] if row.get("prompts") else None))
     if problems:
         raise SweepError("\n".join(problems))
     points: list[Point] = []

@@ -89,10 +89,10 @@ def read_space(
             continue
         if name == "attention_backend" and values == WORKING:
             values = list(backends)  # noqa: PLW2901 - the word stands for them
+        if name in meaningless:
+            continue
         if not isinstance(values, (list, tuple)) or not values:
             problems.append(f"space.{name}: {values!r} is not a list of values")
-            continue
-        if name in meaningless:
             continue
         if name == "extra_args" and not all(isinstance(value, Mapping) for value in values):
             problems.append(f"space.{name}: each value is a mapping of flags")

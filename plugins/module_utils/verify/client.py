@@ -188,7 +188,9 @@ class Client:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ClientError(f"{python} cannot be run: {error.strerror}") from error
+            raise ClientError(
+                f"{python} cannot be run: {error.strerror}; site.yml installs a host's tools"
+            ) from error
         self._write(b"%d\n" % len(source) + source)
         number = self._send(
             "hello",

@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
+
 SEVERITIES = ("error", "warning")
 
 CHECKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -77,6 +79,14 @@ _EXPECT: dict[str, Any] = {
 }
 _NUMBER = {"equals": (int, float), "tolerance": (int, float), "min": (int, float)}
 _NUMBER_KEYS = {**_NUMBER, "max": (int, float), "which": str}
+_NUMERIC = {
+    *(
+        key
+        for key, kind in {**_COMMON, **_OWN, **_EXPECT, **_NUMBER_KEYS}.items()
+        if kind in (int, (int, float))
+    ),
+    *(option for check in (*SERVER_CHECKS.values(), *ABILITY_CHECKS.values()) for option in check),
+}
 
 
 class SuiteError(Exception):
@@ -224,8 +234,16 @@ def _entry_problems(where: str, entry: Any) -> list[str]:
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {}
+    for key, value in entry.items():
+        if key in _NUMERIC:
+            plain[key] = number_in(value)
+        elif key in ("expect", "number") and isinstance(value, Mapping):
+            plain[key] = _plain(value)
+        else:
+            plain[key] = value
     # Ansible fills options that are not given with None.
-    return {key: value for key, value in entry.items() if value is not None}
+    return {key: value for key, value in plain.items() if value is not None}
 
 
 def read_suite(

@@ -23,7 +23,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
     quoted,
     shown,
 )
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance, taken
 
 # Flag -> the instance's own key for it.
 OWN_KEYS: dict[str, str] = {
@@ -158,6 +158,8 @@ def check_extra_args(
             continue
         if value is None:
             continue
+        # A whole number in quotes is one for vLLM too, and stays as it was written.
+        value = taken({"bool": "boolean", "float": "number"}.get(known, "text"), value)  # noqa: PLW2901
         complaint = _check_value("text" if flag != base else known, base, flags, value)
         if complaint is not None:
             findings.problem("flag-value", where, complaint[0], complaint[1])
@@ -202,7 +204,7 @@ def _check_value(
     if kind == "bool":
         if isinstance(value, bool):
             return None
-        return f"{shown(value)} is not true or false", "write true or false without quotes"
+        return f"{shown(value)} is not true or false", "write true or false"
     if isinstance(value, bool):
         return f"--{flag} takes a value, not {str(value).lower()}", f"write {_expects(kind)}"
     if kind == "int":
@@ -212,7 +214,7 @@ def _check_value(
     if kind == "float":
         if isinstance(value, (int, float)):
             return None if not str(value).startswith("-") else _dash(value)
-        return f"{shown(value)} is not a number", "write a number without quotes"
+        return f"{shown(value)} is not a number", "write a number"
     if kind == "json":
         return _check_json(value)
     items = value if kind == "list" and isinstance(value, list) else [value]

@@ -40,7 +40,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "wrong-type": Kind(
         "A value has another type than its key takes.",
-        "Write the value in the form that the message names; numbers and switches without quotes.",
+        "Write the value in the form that the message names.",
     ),
     "bad-value": Kind(
         "A value has the right type and cannot be used.",

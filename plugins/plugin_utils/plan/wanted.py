@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
@@ -156,10 +157,24 @@ def _is(form: str, value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _form_remedy(form: str, value: Any) -> str:
+def taken(form: str, value: Any) -> Any:
+    """Return the number or switch in the text that a template gives, where one is wanted.
+
+    Before ansible-core 2.19 a template gives text, but for the words True and False alone.
+
+    Args:
+        form: One of `_FORMS`.
+        value: As the inventory has it.
+    """
+    if form in ("integer", "number"):
+        return number_in(value)
+    if form == "boolean" and isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value
+
+
+def _form_remedy(form: str) -> str:
     """Say how to write a value of the wanted form."""
-    if form in ("integer", "number", "boolean") and isinstance(value, str):
-        return f"write {_FORMS[form]} without quotes"
     if form == "text":
         return "write a string, in quotes where YAML would read something else"
     return f"write {_FORMS[form]}"
@@ -459,7 +474,7 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
                 "every instance needs name and model",
             )
     for key, (form, check) in INSTANCE_KEYS.items():
-        value = raw.get(key)
+        value = taken(form, raw.get(key))
         if value is None:
             continue
         if not _is(form, value):
@@ -468,7 +483,7 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
                 "wrong-type",
                 f"{where}.{key}",
                 f"{shown(value)} is not {_FORMS[form]}",
-                _form_remedy(form, value),
+                _form_remedy(form),
             )
             continue
         complaint = check(value) if check is not None else None
@@ -500,7 +515,7 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
 def _read_gpus(raw: list[Any], instance: Instance, findings: Findings) -> list[str | int] | None:
     where = instance.at("gpus")
     chosen: list[str | int] = []
-    for item in raw:
+    for item in (taken("integer", one) for one in raw):
         index = isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 1024
         if not index and not (isinstance(item, str) and GPU_UUID.fullmatch(item)):
             instance.bad.add("gpus")

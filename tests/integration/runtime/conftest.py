@@ -108,16 +108,24 @@ class Machine:
         entries = json.loads(self("cat", f"{venv}/.manifest"))
         return {path: [size, *rest] for path, (size, _time, *rest) in entries.items()}
 
+    def running(self, pattern: str) -> list[str]:
+        """The host's processes whose command line matches."""
+        done = self.hosts.run("exec", self.name, "--", "pgrep", "-af", pattern)
+        # 1 is none; anything else, as where there is no pgrep, is no answer.
+        assert done.returncode in (0, 1), f"pgrep: {done.stdout}\n{done.stderr}"
+        return [line for line in done.stdout.splitlines() if " pgrep " not in line]
+
     def left_over(self, opt: str = "/opt/vllm") -> list[str]:
         """Venvs without a proof and temporary files below /opt/vllm and in /tmp."""
         script = (
             f"for v in {opt}/releases/* {opt}/tools-*; do"
             ' [ ! -d "$v" ] || [ -e "$v/.proved.json" ] || echo "$v"; done;'
-            f" find {opt}/cache/uv -maxdepth 1 -name '.tmp*' 2>/dev/null;"
-            f" find {opt} -maxdepth 3 -name '.??????????' -o -name '*.new';"
+            f" [ ! -e {opt}/cache/uv ] || find {opt}/cache/uv -maxdepth 1 -name '.tmp*' || exit 1;"
+            f" [ ! -e {opt} ] || find {opt} -maxdepth 3 -name '.??????????' -o -name '*.new'"
+            " || exit 1;"
             " find /tmp -mindepth 1 -maxdepth 1 -name 'tmp*' -o -maxdepth 1 -name 'pip-*'"
         )
-        return self("sh", "-c", script, check=False).split()
+        return self("sh", "-c", script).split()
 
     def forget(self, *, tools: bool = False) -> None:
         """Remove what was installed."""

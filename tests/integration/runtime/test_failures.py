@@ -29,8 +29,7 @@ def killed_and_completed(machine: Machine, seconds: float, part: float) -> None:
     """Kill a run, see that nothing of it goes on, and let the next one complete."""
     machine.module(kill_after=max(0.1, seconds * part))
     machine.succeeds()
-    running = machine("sh", "-c", "pgrep -af /opt/vllm | grep -v pgrep", check=False)
-    assert running == ""
+    assert machine.running("/opt/vllm") == []
     assert machine.left_over() == []
     assert machine.succeeds(verify="full")["changed"] is False
 
@@ -63,7 +62,7 @@ def test_a_killed_module_takes_its_programs_with_it(machine: Machine) -> None:
     machine.forget(tools=True)
     machine.module(kill_after=2.5)  # in the making of the tools' venv
     time.sleep(0.2)
-    assert machine("sh", "-c", "pgrep -f 'm (venv|pip) ' || true") == ""
+    assert machine.running("m (venv|pip) ") == []
     machine.succeeds()
 
 
@@ -98,7 +97,7 @@ def test_a_wheel_with_another_hash_is_refused(machine: Machine, what: str) -> No
     result = machine.module(**{what: lock})
     assert result["failed"]
     assert "a downloaded file is not the one the lock names" in result["msg"]
-    assert machine("sh", "-c", f"ls -d {VENV} 2>/dev/null || true") == ""
+    machine("test", "!", "-e", VENV)
     assert machine.left_over() == []
 
 

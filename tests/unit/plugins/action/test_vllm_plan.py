@@ -112,7 +112,7 @@ def test_a_failure_holds_the_problems_and_nothing_that_buries_them(run):
     facts["host"]["effective_uid"] = 1000
     result = run(
         probed={"changed": False, "facts": facts},
-        instances=[{"name": "one", "model": MODEL, "prt": 1, "port": "8000"}],
+        instances=[{"name": "one", "model": MODEL, "prt": 1, "port": "http"}],
     )
     assert result["failed"] is True
     assert set(result) <= {"failed", "changed", "msg", "invocation"}

@@ -10,9 +10,9 @@ import json
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Completed
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
     FakeHost,
     answered,

@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from endpoints.registry import TOKEN, RegistryServer, registering
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint import registration
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_endpoint_registration
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.compute_plane.vllm.plugins.filter.status_table import status_table
 from ansible_collections.compute_plane.vllm.plugins.module_utils.status import instances
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_ready, vllm_status
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 IDLE = b"vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\n"
 UNKNOWN_FLAG = "usage: vllm serve\nvllm: error: unrecognized arguments: --max-modle-len\n"

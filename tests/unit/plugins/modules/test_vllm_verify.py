@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from endpoints.scripted import GOOD, KEY, LENGTH, MODEL, SIMPLIFIED, ScriptedServer, chat, serving
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
@@ -28,6 +28,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.install
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.proof import Prover
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_verify
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +115,8 @@ def verify(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     # Warnings are part of the result on a host; other tests make this process a controller.
-    monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
+    if importlib.util.find_spec("ansible.module_utils._internal"):  # from ansible-core 2.19 on
+        monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
     shared.script, shared.key = dict(GOOD), None
     return Run(tmp_path, shared, capsys)
 

@@ -37,6 +37,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep
             {"concurrency": 4, "input_tokens": 10, "output_tokens": 5, "prompts": 2},
             [Point(4, 10, 5, 4)],
         ),
+        # As a template gives them before ansible-core 2.19.
+        (
+            {"concurrency": ["1", 2], "input_tokens": "10", "output_tokens": "5", "prompts": "9"},
+            [Point(1, 10, 5, 9), Point(2, 10, 5, 9)],
+        ),
         # The context may be used up to the last token.
         (
             {"concurrency": 1, "input_tokens": 990, "output_tokens": 10},

@@ -173,6 +173,27 @@ def test_own_questions_as_ansible_gives_them() -> None:
     assert (check.kind, check.severity) == ("question", "error")
 
 
+def test_numbers_in_the_text_that_a_template_gives() -> None:
+    own = {
+        "name": "7",
+        "prompt": "6",
+        "expect": {"contains": "4", "min_length": "1", "number": {"equals": "4.5"}},
+        "max_tokens": "16",
+        "retries": "2",
+    }
+    (built_in, question) = read_suite(
+        [{"check": "concurrency", "requests": "3"}], [own], "warning", "m"
+    )
+    assert built_in.options["requests"] == 3
+    assert (question.name, question.retries, question.options["max_tokens"]) == ("7", 2, 16)
+    assert question.options["prompt"] == "6"
+    assert question.options["expect"] == {
+        "contains": "4",
+        "min_length": 1,
+        "number": {"equals": 4.5},
+    }
+
+
 def test_entries_of_other_instances_are_left_out() -> None:
     suite = [{"check": "health", "instances": ["a"]}, {"check": "models", "instances": "b"}]
     assert [check.name for check in read_suite(suite, [], "warning", "b")] == ["models"]
