@@ -28,7 +28,7 @@ demo-down: ## Remove the demo's host and all that belongs to it
 test: env env-hosts model ## Everything that CI runs
 	@scripts/test
 
-lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build and install
+lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build, install, ansible-test sanity
 	@scripts/test lint
 
 unit: env ## Unit tests
