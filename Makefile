@@ -1,3 +1,7 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
 # The targets of this project; `make help` lists them. What is more than a line or
 # two is a program in scripts/, each of which says at its top what it does.
 SHELL := /bin/bash
