@@ -1,3 +1,7 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
 # The targets of this project; `make help` lists them. What is more than a line or
 # two is a program in scripts/, each of which says at its top what it does.
 SHELL := /bin/bash
@@ -28,7 +32,7 @@ demo-down: ## Remove the demo's host and all that belongs to it
 test: env env-hosts model ## Everything that CI runs
 	@scripts/test
 
-lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build and install
+lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build, install, ansible-test sanity
 	@scripts/test lint
 
 unit: env ## Unit tests

@@ -148,7 +148,7 @@ class ActionModule(ProgressAction):
             stays, and the next run does not bring it again.
         """
         super(ProgressAction, self).run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         variables = task_vars or {}
         self._turn = threading.Lock()
         runtime, models = arguments["runtime"], arguments["models"]

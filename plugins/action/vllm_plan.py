@@ -140,7 +140,7 @@ class ActionModule(ActionBase):
             `answer`'s result, or the probe's own where it failed.
         """
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         raw = plain({key: value for key, value in arguments.items() if key != "releases_dir"})
         fail = raw.pop("fail_on_problems")
         given_dir = arguments.get("releases_dir")

@@ -25,11 +25,10 @@ options:
   source:
     description:
       - Which way to ask NVML.
+      - V(auto) asks pynvml where it is there, else the program C(nvidia-smi). V(pynvml) and
+        V(nvidia-smi) ask that one alone.
     type: str
-    choices:
-      auto: pynvml where it is there, else C(nvidia-smi).
-      pynvml: pynvml only.
-      nvidia-smi: The program C(nvidia-smi) only.
+    choices: [auto, pynvml, nvidia-smi]
     default: auto
   tools:
     description:

@@ -290,7 +290,7 @@ class Builder:
             return damage, entries, touched
         # Without its manifest a venv is judged by its packages' own records, every file of it.
         entries = venv_manifest.make(venv, found)
-        damage, _ = venv_manifest.compare(venv, entries, found, full=True)
+        damage = venv_manifest.compare(venv, entries, found, full=True)[0]
         missing = sorted([*damage.missing, venv_manifest.MANIFEST])
         return damage._replace(missing=missing), entries, []
 
@@ -494,7 +494,7 @@ class Builder:
             versions = self.prove_release()
             found = venv_manifest.scan(venv)
             entries = venv_manifest.make(venv, found)
-            damage, _ = venv_manifest.compare(venv, entries, found)
+            damage = venv_manifest.compare(venv, entries, found)[0]
             if damage:
                 # The cache had been damaged before, by way of an environment that is gone since.
                 versions, entries = self.repair(damage, entries)
@@ -569,7 +569,7 @@ class Builder:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 link_or_copy(os.path.join(made_by_import, path), target)
         found = venv_manifest.scan(venv)
-        damage, _ = venv_manifest.compare(venv, entries, found)
+        damage = venv_manifest.compare(venv, entries, found)[0]
         if damage:
             return None
         shutil.copytree(
@@ -632,7 +632,7 @@ class Builder:
             for path, status in found.items()
             if path not in entries or entries[path][:2] != status
         }
-        still, _ = venv_manifest.compare(venv, entries, fresh, full=True)
+        still = venv_manifest.compare(venv, entries, fresh, full=True)[0]
         missing = sorted(path for path in entries if path not in found)
         still = still._replace(missing=missing)
         if still:
@@ -735,7 +735,7 @@ class Builder:
         elif self.record(venv, self.sha256) is None:
             todo.append(f"proved venv {venv}")
         else:
-            damage, _, touched = self.damage(venv)
+            damage, _entries, touched = self.damage(venv)
             if damage:
                 result["damage"] = damage.text()
                 todo.append(f"proved venv {venv}, repaired")

@@ -10,8 +10,8 @@ have ("N/A" and the like) gives None.
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 from typing import Any
+from xml.etree import ElementTree
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvml
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host, Running

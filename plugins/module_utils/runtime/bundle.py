@@ -200,7 +200,7 @@ def manifest(
         "accelerator": accelerator,
         "platform": platform,
         "pythons": sorted(
-            (python for python, _ in locks.values() if python is not None),
+            (python for python, _lock in locks.values() if python is not None),
             key=lambda python: [int(part) for part in python.split(".")],
         ),
         "locks": {
@@ -251,7 +251,7 @@ def other_bundle(
     locks = {str(name): str(row["sha256"]) for name, row in content["locks"].items()}
     mine = {name: found for name, found in locks.items() if name != TOOLS_LOCK}
     if sha256 is not None and sha256 not in mine.values():
-        release, _, name = lock.partition("/")
+        release, _slash, name = lock.partition("/")
         if content.get("release") == release and name in mine:
             return f"its lock {name} is another edition of {lock}, so some packages are others"
         made = f"{content.get('release')} {content.get('accelerator')}"

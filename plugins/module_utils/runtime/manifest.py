@@ -140,7 +140,7 @@ def recorded(venv: str) -> dict[str, list[Entry]]:
             rows = [row for row in csv.reader(stream.read().replace("\0", "").splitlines()) if row]
         for row in rows:
             path = posixpath.normpath(posixpath.join(site, row[0]))
-            algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
+            algorithm, _equals, digest = (row[1] if len(row) > 1 else "").partition("=")
             if path.startswith("../") or "/__pycache__/" in path:
                 continue
             size = int(row[2]) if len(row) > 2 and row[2].isdigit() else -1

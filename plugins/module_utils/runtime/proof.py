@@ -98,7 +98,7 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
         if re.search(r"PASSWORD|USERNAME|TOKEN|SECRET|CREDENTIAL|API_?KEY", name, re.IGNORECASE):
             secrets.add(value)
         for url in re.findall(r"[a-z][a-z0-9+.-]*://[^\s\"']+", value, re.IGNORECASE):
-            user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+            user, _colon, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
             # A token may stand alone, in place of the user.
             for part in (password,) if password else (user,):
                 secrets.update((part, unquote(part)))

@@ -82,7 +82,7 @@ class Refusal:
     def _refuse(self) -> None:
         while not self._ended.is_set():
             try:
-                client, _ = self._socket.accept()
+                client = self._socket.accept()[0]
             except OSError:  # nobody came
                 continue
             self.refused += 1

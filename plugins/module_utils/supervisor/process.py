@@ -6,6 +6,9 @@
 systemd sees C(Type=notify): READY=1 after a real token, STATUS= all the time, WATCHDOG=1 while the
 server is not found to hang. Whatever ends by itself, also with status 0 (vllm issue 48966), is a
 failure, is told with its cause, and leaves no process behind.
+
+The files of this folder are part of the collection and are installed on the host, where the
+release's own Python runs them; hence relative imports and nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Callable
+from typing import IO, Callable
 
 from . import backoff, classify
 from .caches import remove_compile_caches
@@ -159,7 +162,7 @@ class Supervisor:
         if not self.wait(GPU_MEMORY_TIMEOUT, lambda: not self.sampler.holders(former), what):
             say(f"{what} took {GPU_MEMORY_TIMEOUT:.0f} s; starting all the same", 4)
 
-    def start(self) -> None:
+    def start(self) -> subprocess.Popen[bytes]:
         """Start the server, and keep the end of its log on the way to the journal."""
         self.began = time.monotonic()
         self.samples.clear()
@@ -169,7 +172,7 @@ class Supervisor:
             os.unlink(self.draining)
         path = [self.environ.get("PYTHONPATH", ""), FOLDER]
         command = [self.options.vllm, "serve", "--config", self.options.config]
-        self.server = subprocess.Popen(
+        self.server = server = subprocess.Popen(
             [*command, "--middleware", MIDDLEWARE],
             env={
                 **self.environ,
@@ -180,14 +183,14 @@ class Supervisor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        self.reader = threading.Thread(target=self._read_log, daemon=True, name="log")
+        self.reader = threading.Thread(
+            target=self._read_log, args=(server.stdout,), daemon=True, name="log"
+        )
         self.reader.start()
+        return server
 
-    def _read_log(self) -> None:
-        assert self.server is not None  # noqa: S101 - started
-        assert self.server.stdout is not None  # noqa: S101 - a pipe
-        pipe = self.server.stdout.fileno()
-        for data in iter(lambda: os.read(pipe, 1 << 16), b""):
+    def _read_log(self, pipe: IO[bytes]) -> None:
+        for data in iter(lambda: os.read(pipe.fileno(), 1 << 16), b""):
             self._write(self.log.feed(data))
         self._write(self.log.rest())
 
@@ -217,13 +220,12 @@ class Supervisor:
             self.questions.ask()
         return False
 
-    def watch(self) -> classify.Verdict:
+    def watch(self, server: subprocess.Popen[bytes]) -> classify.Verdict:
         """Watch until the server ends, hangs, or shall stop; returns the last verdict."""
-        assert self.server is not None  # noqa: S101 - started
         progress = Progress(self.began)
         verdict, next_look = classify.Verdict(classify.STARTING, "starting"), 0.0
         while not self.stopping.wait(TICK):
-            ended = self.server.poll() is not None
+            ended = server.poll() is not None
             if ended and self.reader is not None:
                 self.reader.join(2.0)  # its last words
             now = time.monotonic()
@@ -414,8 +416,7 @@ class Supervisor:
                     cause=cause,
                 )
             )
-        self.start()
-        verdict = self.watch()
+        verdict = self.watch(self.start())
         mended = None if self.stopping.is_set() else self.mend(verdict)
         if mended is not None and not self.ready:
             # Here rather than by systemd, so that a play that waits for the server waits on.
@@ -424,8 +425,7 @@ class Supervisor:
             self.notifier.send(
                 f"EXTEND_TIMEOUT_USEC={int((self.options.start_timeout + 60) * 1e6)}"
             )
-            self.start()
-            verdict, mended = self.watch(), None
+            verdict, mended = self.watch(self.start()), None
         return self.stop() if self.stopping.is_set() else self.fail(mended or verdict)
 
 

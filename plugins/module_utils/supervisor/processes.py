@@ -43,7 +43,9 @@ def descendants(root: int) -> dict[int, str]:
     generation = {root}
     while generation:
         generation = {
-            pid for pid, (parent, _) in parents.items() if parent in generation and pid not in found
+            pid
+            for pid, (parent, _name) in parents.items()
+            if parent in generation and pid not in found
         }
         found.update({pid: parents[pid][1] for pid in generation})
     return found

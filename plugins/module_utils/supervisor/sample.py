@@ -425,7 +425,7 @@ def ended_with(show: Mapping[str, str]) -> int | None:
     code = show.get("ExecMainCode")
     if status is None or code not in (_EXITED, _KILLED, _DUMPED):
         return None
-    return status if code == _EXITED else -status
+    return status if code == _EXITED else 0 - status
 
 
 def started(show: Mapping[str, str]) -> float | None:

@@ -101,7 +101,7 @@ class SuiteError(Exception):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
-        self.problems = [(where, what) for where, _, what in (p.partition(": ") for p in problems)]
+        self.problems = [problem.partition(": ")[::2] for problem in problems]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,7 +147,7 @@ def plan_runtime(
     if not usable:
         _no_python(wanted, facts, data, supported, findings)
         return None
-    _, path, minor, complete = min(usable)
+    _rank, path, minor, complete = min(usable)
     lock = locks.get(minor, "")
     sha256 = data.locks.get(lock)
     if sha256 is None and own is None:
