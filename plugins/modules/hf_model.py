@@ -265,15 +265,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
-    COMMIT,
     Blob,
     CacheError,
     RepoCache,
     digest,
     expected_digest,
     is_safe,
-    repo_id_problem,
-    revision_problem,
     space,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.copy import Peer
@@ -286,6 +283,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch impor
     HubError,
     hash_files,
     worker_environment,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    COMMIT,
+    repo_id_problem,
+    revision_problem,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import (
     SAFETENSORS_INDEX,

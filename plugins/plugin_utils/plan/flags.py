@@ -62,7 +62,7 @@ RESERVED: dict[str, tuple[str, str]] = {
     "ssl-keyfile": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
     "ssl-certfile": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
     "ssl-ca-certs": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
-    "download-dir": ("models come from the model role", "use vllm_state_dir"),
+    "download-dir": ("models come from the model role", "use vllm_model_hub"),
     "help": ("it would end the server", "leave it out"),
 }
 

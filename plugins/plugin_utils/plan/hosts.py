@@ -207,6 +207,14 @@ def removed_instances(wanted: Wanted, facts: Mapping[str, Any]) -> list[str]:
     )
 
 
+def directories(wanted: Wanted) -> list[str]:
+    """Return where something is written on the host, sorted."""
+    paths = {wanted.opt_dir, wanted.etc_dir, wanted.state_dir}
+    if any(not instance.local for instance in wanted.instances):
+        paths.add(wanted.hub)
+    return sorted(paths)
+
+
 def check_disks(
     wanted: Wanted,
     facts: Mapping[str, Any],
@@ -252,7 +260,7 @@ def check_disks(
                 f"{fact.gib(entry['needed_bytes'])} are needed for {quoted(entry['for'])}",
                 "free room there, or put vllm_opt_dir or vllm_state_dir on another file system",
             )
-    for path in (wanted.opt_dir, wanted.etc_dir, wanted.state_dir):
+    for path in directories(wanted):
         row = fact.mapping(facts, "mounts", path)
         if row.get("read_only") is True:
             findings.problem(
