@@ -264,6 +264,11 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import (
+    RESERVE,
+    human_bytes,
+    space,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
     Blob,
     CacheError,
@@ -271,13 +276,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache impor
     digest,
     expected_digest,
     is_safe,
-    space,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.copy import Peer
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import (
-    explain,
-    human_bytes,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import explain
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch import (
     Hub,
     HubError,
@@ -300,9 +301,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select impo
 
 UNREACHABLE = frozenset({"network", "stalled", "server", "rate"})
 """Failures after which a whole copy is served on, although another commit was to be asked for."""
-
-RESERVE = 64 << 20
-"""Bytes that must stay free on the mount: what runs there must be able to write its logs."""
 
 
 class Failed(Exception):

@@ -440,26 +440,6 @@ def expected_digest(file: RepoFile) -> str:
     return file.sha256 if file.sha256 is not None else file.etag
 
 
-class Space(NamedTuple):
-    """Room on a mount."""
-
-    mount: str
-    free: int
-    """Bytes that an ordinary user may still write."""
-
-
-def space(path: str) -> Space:
-    """Room where a path is or is to be: that of its nearest existing parent."""
-    path = os.path.abspath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    status = os.statvfs(path)
-    mount = os.path.realpath(path)
-    while not os.path.ismount(mount):
-        mount = os.path.dirname(mount)
-    return Space(mount, status.f_bavail * status.f_frsize)
-
-
 def _files(folder: str) -> Iterator[str]:
     for parent, _folders, names in os.walk(folder):
         for name in names:

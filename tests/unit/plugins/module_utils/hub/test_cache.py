@@ -23,7 +23,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache impor
     digest,
     expected_digest,
     is_safe,
-    space,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
 
@@ -237,22 +236,6 @@ def test_a_cache_below_a_file_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "hub").write_text("")
     with pytest.raises(CacheError, match=r"the cache cannot be written: .*/hub.*cache_dir"):
         RepoCache(str(tmp_path / "hub"), "org/name").prepare()
-
-
-def test_space_is_that_of_the_nearest_parent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def statvfs(path: str) -> Any:
-        asked.append(path)
-        return type("Status", (), {"f_bavail": 3, "f_frsize": 4096})()
-
-    monkeypatch.setattr("os.statvfs", statvfs)
-    room = space(str(tmp_path / "not" / "yet"))
-    assert asked == [str(tmp_path)]
-    assert room.free == 12288
-    assert os.path.ismount(room.mount)
 
 
 def test_who_waits_for_another_run_hears_of_it(cache: RepoCache) -> None:
