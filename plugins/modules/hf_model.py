@@ -260,9 +260,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import CacheError
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.model import (
-    Failed,
     Model,
     problems,
 )

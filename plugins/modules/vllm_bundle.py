@@ -180,10 +180,10 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle_files import (
     BundleFiles,
-    Failed,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle_maker import (
     PACKAGING_ERROR,

@@ -176,6 +176,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.own import Own
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
@@ -183,7 +184,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof i
     without_secrets,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.release import Release
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import Failed, Steps
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import Steps
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.tools import Tools
 
 

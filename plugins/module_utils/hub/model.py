@@ -10,6 +10,7 @@ import os
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import (
     RESERVE,
@@ -47,10 +48,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select impo
 
 UNREACHABLE = frozenset({"network", "stalled", "server", "rate"})
 """Failures after which a whole copy is served on, although another commit was to be asked for."""
-
-
-class Failed(Exception):
-    """The run ends with this text."""
 
 
 class Caller(Protocol):

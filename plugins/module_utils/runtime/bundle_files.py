@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle import (
     MANIFEST,
@@ -23,10 +24,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle 
 )
 
 BLOCK = 1 << 22
-
-
-class Failed(Exception):
-    """The run ends with this text."""
 
 
 def sha256_of(path: str) -> str:

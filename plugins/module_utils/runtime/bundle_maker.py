@@ -20,6 +20,7 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import (
     RESERVE,
@@ -46,7 +47,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle 
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle_files import (
     BundleFiles,
-    Failed,
     bytes_below,
     files_below,
     remove,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     read,
     write_atomically,
@@ -22,7 +23,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.release
     prove_release,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import (
-    Failed,
     Steps,
     now,
 )

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     read,
     write_atomically,
@@ -43,7 +44,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof i
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import (
     CallFailed,
-    Failed,
     Steps,
 )
 

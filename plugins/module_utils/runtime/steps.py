@@ -17,14 +17,11 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.children import dies_with
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
     explain_failure,
 )
-
-
-class Failed(Exception):
-    """The run ends with this text."""
 
 
 class CallFailed(Failed):

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import Space
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import model as hub_model
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import RepoCache
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch import HubError
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.model import Failed, Model
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.model import Model
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
 
 COMMIT, NEWER = "1" * 40, "2" * 40

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle_files import (
     BundleFiles,
-    Failed,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle_maker import (
     BundleMaker,

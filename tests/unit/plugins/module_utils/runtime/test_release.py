@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import release
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
@@ -24,7 +25,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof i
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.release import Release
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import (
     CallFailed,
-    Failed,
     Steps,
 )
 
