@@ -115,12 +115,19 @@ models = st.one_of(names, st.builds("{}/{}".format, names, names)).filter(
 )
 
 
-@given(models, names)
-@example("gpt2", "main")
-@example("org/na--me", "main")
-@example("org/" + "x" * 97, "main")
-@example("org/name", "v1+cpu")
-@example("org/name", "foo.lock")
-@example("org/name", "a//b")
-def test_the_plan_accepts_what_the_fetch_accepts(model: str, revision: str) -> None:
-    assert plan_accepts(model, revision) == fetch_accepts(model, revision)
+@given(models)
+@example("gpt2")
+@example("org/na--me")
+@example("org/" + "x" * 97)
+@example("org/name.git")
+def test_the_plan_accepts_a_model_that_the_fetch_accepts(model: str) -> None:
+    assert plan_accepts(model, "main") == fetch_accepts(model, "main")
+
+
+@given(names)
+@example("v1+cpu")
+@example("foo.lock")
+@example("a//b")
+@example("x y")
+def test_the_plan_accepts_a_revision_that_the_fetch_accepts(revision: str) -> None:
+    assert plan_accepts("org/name", revision) == fetch_accepts("org/name", revision)
