@@ -12,6 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import directories
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import model_path
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
@@ -46,6 +47,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "opt_dir": {"type": "raw", "default": "/opt/vllm"},
     "etc_dir": {"type": "raw", "default": "/etc/vllm"},
     "state_dir": {"type": "raw", "default": "/var/lib/vllm"},
+    "model_hub": {"type": "raw"},
     "python": {"type": "raw"},
     "runtime_venv": {"type": "raw"},
     "offline": {"type": "bool", "default": False},
@@ -74,13 +76,12 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
         wanted: The checked wanted state.
         data: The release's data, for the packages of every family.
     """
-    paths = {wanted.opt_dir, wanted.etc_dir, wanted.state_dir}
     models = {model_path(instance, wanted) for instance in wanted.instances}
     pythons = [wanted.python] if wanted.python is not None else []
     if wanted.runtime_venv is not None:
         pythons.append(f"{wanted.runtime_venv}/bin/python")
     return {
-        "paths": sorted(paths),
+        "paths": directories(wanted),
         "packages": os_packages(data),
         "models": sorted(model for model in models if model is not None),
         "python": pythons,

@@ -185,9 +185,13 @@ options:
     type: raw
     default: /etc/vllm
   state_dir:
-    description: Where models and caches are.
+    description: Where what is recorded of the instances is.
     type: raw
     default: /var/lib/vllm
+  model_hub:
+    description:
+      - Where models that come from a Hub are, or will be; by default C(hub) in O(state_dir).
+    type: raw
   python:
     description: The only interpreter that may be used for the release's venv.
     type: raw

@@ -34,7 +34,7 @@ LINES = 4
 """Hosts up to which this is so; of more, each is heard of less often."""
 
 
-def human_bytes(count: float) -> str:
+def decimal_bytes(count: float) -> str:
     """A number of bytes in decimal units, as disks and downloads are sold: ``4.1 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
@@ -50,9 +50,9 @@ def progress_line(host: str, state: Mapping[str, Any]) -> str:
     total = state.get("bytes_total")
     if total:
         done = state.get("bytes_done", 0)
-        parts.append(f"{human_bytes(done)} of {human_bytes(total)} ({100 * done // total} %)")
+        parts.append(f"{decimal_bytes(done)} of {decimal_bytes(total)} ({100 * done // total} %)")
         if state.get("rate"):
-            parts.append(f"{human_bytes(state['rate'])}/s")
+            parts.append(f"{decimal_bytes(state['rate'])}/s")
             left = state.get("eta", (total - done) / state["rate"])
             parts.append(f"{human_seconds(left)} left")
     elif state.get("elapsed") is not None:

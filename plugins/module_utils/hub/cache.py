@@ -34,15 +34,14 @@ from typing import Any, Callable, NamedTuple
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     write_atomically,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    COMMIT,
+    folder_name,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
-
-COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-"""A full commit hash."""
 
 ETAG = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 """Name of a blob: git's SHA-1 or an LFS file's SHA-256."""
-
-REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
 
 BLOCK = 1 << 20
 
@@ -51,40 +50,6 @@ _SCHEMA = 1
 
 class CacheError(Exception):
     """The cache cannot be used; the text says what is wrong, where, and what to do."""
-
-
-def repo_id_problem(repo_id: str) -> str | None:
-    """What is wrong with a repository's id, or None.
-
-    The rules are those of C(validate_repo_id) in huggingface_hub's C(utils/_validators.py).
-    """
-    if len(repo_id) > 96:
-        return "is longer than 96 characters"
-    if not REPO_ID.match(repo_id):
-        return (
-            "is not of the form ORGANIZATION/NAME, of letters, digits, '-', '_' and '.', "
-            "for example Qwen/Qwen2.5-7B-Instruct"
-        )
-    if "--" in repo_id or ".." in repo_id:
-        return "holds '--' or '..'"
-    if repo_id.endswith((".git", ".", "-")) or any(
-        p.endswith(("-", ".")) for p in repo_id.split("/")
-    ):
-        return "has a part that ends with '-', '.' or '.git'"
-    return None
-
-
-def revision_problem(revision: str) -> str | None:
-    """What is wrong with the name of a branch, tag or commit, or None (git-check-ref-format(1))."""
-    if not revision or revision.startswith(("/", "-")) or revision.endswith(("/", ".lock", ".")):
-        return "is not the name of a branch, a tag or a commit"
-    if any(bad in revision for bad in ("..", "//", "@{", "\\")) or re.search(
-        r"[\x00-\x20\x7f~^:?*\[]", revision
-    ):
-        return "is not the name of a branch, a tag or a commit"
-    if any(part.startswith(".") or part.endswith(".lock") for part in revision.split("/")):
-        return "is not the name of a branch, a tag or a commit"
-    return None
 
 
 def is_safe(file: RepoFile) -> bool:
@@ -192,7 +157,7 @@ class RepoCache:
     def __init__(self, cache_dir: str, repo_id: str) -> None:
         self.cache_dir = cache_dir
         self.repo_id = repo_id
-        self.name = "models--" + repo_id.replace("/", "--")
+        self.name = folder_name(repo_id)
         self.folder = os.path.join(cache_dir, self.name)
         self.blobs = os.path.join(self.folder, "blobs")
         self.snapshots = os.path.join(self.folder, "snapshots")
@@ -473,26 +438,6 @@ def new_hasher(file: RepoFile) -> Any:
 def expected_digest(file: RepoFile) -> str:
     """The hash of a file's right content."""
     return file.sha256 if file.sha256 is not None else file.etag
-
-
-class Space(NamedTuple):
-    """Room on a mount."""
-
-    mount: str
-    free: int
-    """Bytes that an ordinary user may still write."""
-
-
-def space(path: str) -> Space:
-    """Room where a path is or is to be: that of its nearest existing parent."""
-    path = os.path.abspath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    status = os.statvfs(path)
-    mount = os.path.realpath(path)
-    while not os.path.ismount(mount):
-        mount = os.path.dirname(mount)
-    return Space(mount, status.f_bavail * status.f_frsize)
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.children import dies_with
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
-    COMMIT,
     Blob,
     RepoCache,
     State,
@@ -34,6 +33,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch impor
     HubError,
     Rate,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import COMMIT
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
 
 if TYPE_CHECKING:

@@ -126,15 +126,6 @@ _TEXTS = {
 }
 
 
-def human_bytes(count: float) -> str:
-    """A number of bytes for people, in binary units like the tools that show free space."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
 def explain(
     event: Mapping[str, Any],
     repo_id: str,

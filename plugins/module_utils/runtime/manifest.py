@@ -158,8 +158,18 @@ def _hexadecimal(digest: str) -> str:
     return raw.hex() if len(raw) == 32 else ""
 
 
-def make(venv: str, found: Mapping[str, tuple[int, int]]) -> dict[str, Entry]:
+def make(venv: str, found: Mapping[str, tuple[int, int]], doubt: bool = False) -> dict[str, Entry]:
     """The manifest of a venv as it ought to be by its distributions' own RECORDs.
+
+    Args:
+        venv: The venv's path.
+        found: What C(scan) returned.
+        doubt: Whether files may have been changed since they were unpacked. Such as are newer than
+            their package's own description, which is unpacked last, have time 0 in the manifest, so
+            that comparing reads them; and a RECORD that does not name that description is wrong.
+
+    Returns:
+        The manifest.
 
     Files that a RECORD names and that are not there are in it, too, so that comparing the venv with
     its new manifest finds them; where a size is not the RECORD's, the RECORD's is in it. Files that
@@ -167,6 +177,13 @@ def make(venv: str, found: Mapping[str, tuple[int, int]]) -> dict[str, Entry]:
     """
     entries = {}
     owners = recorded(venv)
+    unpacked: dict[str, int] = {}
+    if doubt:
+        for path, (_size, mtime) in found.items():
+            if path in owners and posixpath.dirname(path).endswith(".dist-info"):
+                package = owners[path][0].package
+                if posixpath.basename(path) in ("METADATA", "WHEEL"):
+                    unpacked[package] = min(mtime, unpacked.get(package, mtime))
     for path in {*found, *owners}:
         claims = [claim for claim in owners.get(path, ()) if claim.sha256 and claim.size >= 0]
         package = owners[path][0].package if path in owners else ""
@@ -181,11 +198,17 @@ def make(venv: str, found: Mapping[str, tuple[int, int]]) -> dict[str, Entry]:
             actual = file_sha256(os.path.join(venv, path))
             fitting = [claim for claim in fitting if claim.sha256 == actual] or fitting
         if fitting:
-            entries[path] = fitting[0]._replace(mtime_ns=mtime)
+            newer = mtime > unpacked.get(package, mtime)
+            entries[path] = fitting[0]._replace(mtime_ns=0 if newer else mtime)
         elif claims:
             entries[path] = claims[0]
         else:
             entries[path] = Entry(size, mtime, file_sha256(os.path.join(venv, path)), package)
+    for path in found if doubt else ():
+        described = posixpath.join(posixpath.dirname(path), "METADATA")
+        if path.endswith(".dist-info/RECORD") and described in found and described not in owners:
+            name = posixpath.basename(posixpath.dirname(path)).split("-", 1)[0]
+            entries[path] = Entry(-1, 0, "", normalized(name))
     return entries
 
 

@@ -238,6 +238,21 @@ def explain_failure(step: str, stderr: str) -> str:
     return f"{step} failed: {tail}"
 
 
+def broken_in_cache(output: str, locked: Iterable[str]) -> set[str]:
+    """The packages that uv cannot install because what its cache holds of them is damaged.
+
+    Args:
+        output: What uv printed.
+        locked: The names of the lock's packages.
+
+    Returns:
+        Their names; none where something else is wrong, such as the network or the disk.
+    """
+    if any(re.search(pattern, output, re.IGNORECASE) for pattern, _advice in _ADVICE):
+        return set()
+    return {name for name in locked if re.search(rf"(?<![\w.-]){re.escape(name)}==", output)}
+
+
 _ADVICE = (
     (r"no space left on device|os error 28", "the disk is full; free space and run again"),
     (

@@ -227,6 +227,14 @@ def removed_instances(wanted: Wanted, facts: Mapping[str, Any]) -> list[str]:
     )
 
 
+def directories(wanted: Wanted) -> list[str]:
+    """Return where something is written on the host, sorted."""
+    paths = {wanted.opt_dir, wanted.etc_dir, wanted.state_dir}
+    if any(not instance.local for instance in wanted.instances):
+        paths.add(wanted.hub)
+    return sorted(paths)
+
+
 def check_disks(
     wanted: Wanted,
     facts: Mapping[str, Any],
@@ -272,7 +280,7 @@ def check_disks(
                 f"{fact.gib(entry['needed_bytes'])} are needed for {quoted(entry['for'])}",
                 "free room there, or mount a larger file system at one of these directories",
             )
-    for path in (wanted.opt_dir, wanted.etc_dir, wanted.state_dir):
+    for path in directories(wanted):
         row = fact.mapping(facts, "mounts", path)
         if row.get("read_only") is True:
             findings.problem(

@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    COMMIT,
+    snapshot_path,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     quoted,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
-    COMMIT,
     Instance,
     Wanted,
 )
@@ -48,16 +51,14 @@ class Model:
 def model_path(instance: Instance, wanted: Wanted) -> str | None:
     """Return where an instance's model lies on the host, or None when only its download tells.
 
-    A Hub model at a commit has a fixed place in the Hub's cache layout:
-    https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    A Hub model at a commit has a fixed place in the Hub's cache layout.
     """
     if "model" in instance.bad:
         return None
     if instance.local:
         return instance.model.rstrip("/") or "/"
-    if instance.revision is not None and COMMIT.fullmatch(instance.revision):
-        folder = "models--" + instance.model.replace("/", "--")
-        return f"{wanted.state_dir}/hub/{folder}/snapshots/{instance.revision}"
+    if instance.revision is not None and COMMIT.match(instance.revision):
+        return snapshot_path(wanted.hub, instance.model, instance.revision)
     return None
 
 

@@ -99,8 +99,8 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
 
     Args:
         raw: The wanted state: `release`, `accelerator`, `instances`, `nvcc`,
-            `opt_dir`, `etc_dir`, `state_dir`, `python`, `runtime_venv`,
-            `offline`, `variables` (see `check_variables`).
+            `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
+            `runtime_venv`, `offline`, `variables` (see `check_variables`).
         facts: What `vllm_probe` returns under `facts`.
         data: The wanted release's data and the rules.
 

@@ -17,6 +17,10 @@ from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    repo_id_problem,
+    revision_problem,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     closest,
@@ -40,11 +44,6 @@ DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 # Letters that need no escaping in a unit's instance name, a file name and a
 # URL: systemd.unit(5), "String escaping for inclusion in unit names".
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-# https://huggingface.co/docs/huggingface_hub: validate_repo_id in
-# huggingface_hub/utils/_validators.py (0.36), with the namespace required.
-REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-COMMIT = re.compile(r"[0-9a-f]{40}")
-REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 # Absolute, without white space, quotes, `%` (a specifier in units), `$`, `:`,
 # `\` or control characters: systemd.unit(5) and systemd.syntax(7).
@@ -124,7 +123,8 @@ class Wanted:
         nvcc: `any`, `absent` or `present`.
         opt_dir: Where the venvs live.
         etc_dir: Where the instances' configuration lives.
-        state_dir: Where models and caches live.
+        state_dir: Where what is recorded of the instances lives.
+        model_hub: The cache of models that come from a Hub; `hub` in `state_dir` when None.
         python: An interpreter that must be used, or None.
         runtime_venv: A venv that somebody made and that is used as it is, or None.
         offline: Whether the host installs from a bundle, without a way out.
@@ -136,10 +136,16 @@ class Wanted:
     opt_dir: str = "/opt/vllm"
     etc_dir: str = "/etc/vllm"
     state_dir: str = "/var/lib/vllm"
+    model_hub: str | None = None
     python: str | None = None
     runtime_venv: str | None = None
     offline: bool = False
     instances: list[Instance] = field(default_factory=list)
+
+    @property
+    def hub(self) -> str:
+        """Where the model role keeps what comes from a Hub."""
+        return self.model_hub or f"{self.state_dir}/hub"
 
 
 def _is(form: str, value: Any) -> bool:
@@ -193,11 +199,12 @@ def _check_name(value: str) -> tuple[str, str, str] | None:
 def _check_model(value: str) -> tuple[str, str, str] | None:
     if value.startswith("/"):
         return _check_path(value)
-    if REPO_ID.fullmatch(value) and not value.endswith((".git", ".", "-")) and ".." not in value:
+    problem = repo_id_problem(value)
+    if problem is None:
         return None
     return (
         "bad-value",
-        f"{shown(value)} is neither a Hub repository nor an absolute path",
+        f"{shown(value)} is neither an absolute path nor a Hub repository: it {problem}",
         "write org/name as on huggingface.co, or the directory's path beginning with /",
     )
 
@@ -213,11 +220,12 @@ def _check_path(value: str) -> tuple[str, str, str] | None:
 
 
 def _check_revision(value: str) -> tuple[str, str, str] | None:
-    if REVISION.fullmatch(value) and ".." not in value:
+    problem = revision_problem(value)
+    if problem is None:
         return None
     return (
         "bad-value",
-        f"{shown(value)} is not a revision",
+        f"{shown(value)} {problem}",
         "write a commit (40 hexadecimal digits), a tag or a branch",
     )
 
@@ -361,8 +369,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
 
     Args:
         raw: The keys `release`, `accelerator`, `instances`, `nvcc`, `opt_dir`,
-            `etc_dir`, `state_dir`, `python`, `runtime_venv` and `offline`; absent or
-            None means default.
+            `etc_dir`, `state_dir`, `model_hub`, `python`, `runtime_venv` and `offline`;
+            absent or None means default.
         findings: Receives every problem of the inventory's form and values.
 
     Returns:
@@ -398,7 +406,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
             f"{shown(value)} is not one of {quoted(choices)}",
             f"{hint}choose one of {quoted(choices)}",
         )
-    for key in ("opt_dir", "etc_dir", "state_dir", "python", "runtime_venv"):
+    for key in ("opt_dir", "etc_dir", "state_dir", "model_hub", "python", "runtime_venv"):
         value = raw.get(key)
         if value is None:
             continue

@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIR=TARGET",
-        help="hard-link a directory of this machine into it (shares inodes)",
+        help="put a directory of this machine into it, without copying",
     )
     up.add_argument(
         "--bind",
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     inventory = commands.add_parser("inventory", help="an Ansible inventory (YAML) of hosts")
     inventory.add_argument("names", nargs="+", metavar="NAME")
 
-    harvest = commands.add_parser("harvest", help="hard-link what a host added back to a directory")
+    harvest = commands.add_parser("harvest", help="copy what a host added back to a directory")
     harvest.add_argument("name", metavar="NAME")
     harvest.add_argument("pairs", type=_harvest_pair, nargs="+", metavar="TARGET=DIR")
 
@@ -192,7 +192,7 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
     if command == "harvest":
         for source, target in arguments.pairs:
             tally = hosts.Host(settings, arguments.name).harvest(source, target)
-            print(f"{source}: {tally.linked} new files linked, {tally.copied} copied to {target}")
+            print(f"{source}: {tally.copied} new files copied to {target}")
         return 0
     if command == "image":
         image, built = images.ensure(settings, arguments.suite)

@@ -232,9 +232,16 @@ class Host:
         for directory in (upper, work, self.root):
             directory.mkdir()
         shutil.copystat(lower, upper)
-        for source, target in seeds:
-            sharing.seed(upper, lower, source, target)
-        layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        below = str(lower)
+        if seeds:
+            layer = self.directory / "seeds"
+            layer.mkdir()
+            shutil.copystat(lower, layer)
+            for source, target in seeds:
+                sharing.seed(layer, lower, source, target)
+            below = f"{layer}:{lower}"
+        # Without metacopy, each hard link to a seeded file would copy it.
+        layers = f"lowerdir={below},upperdir={upper},workdir={work},metacopy=on"
         run(["mount", "-t", "overlay", self.machine.full_name, "-o", layers, self.root])
         self._configure(address, image)
         network.connect(self.settings.ident, self.name, address, subnet)
@@ -401,7 +408,7 @@ class Host:
         return found
 
     def harvest(self, source: str, target: Path) -> sharing.Tally:
-        """Take what the guest added to a directory back to the machine (see `sharing.harvest`).
+        """Copy what the guest added to a directory back to the machine (see `sharing.harvest`).
 
         Raises:
             HostsError: There is no such host or directory, or the guest still writes there.
@@ -413,7 +420,7 @@ class Host:
                     f"{self.name} still writes below {source}: {'; '.join(writers[:3])}",
                     "wait until it has ended",
                 )
-            return sharing.harvest(self.directory / "upper", source, target, self.name)
+            return sharing.harvest(self.root, source, target, self.name)
 
 
 def _key(settings: Settings) -> str:

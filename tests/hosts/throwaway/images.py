@@ -283,4 +283,5 @@ def remove_all(settings: Settings) -> list[str]:
 
 def _in_use(image: Path) -> bool:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    return f"lowerdir={rootfs(image)}," in mounts
+    # Below it may be seeds: `lowerdir=SEEDS:IMAGE,`.
+    return any(f"{before}{rootfs(image)}," in mounts for before in ("lowerdir=", ":"))

@@ -122,7 +122,7 @@ def overlay_need(settings: Settings) -> str | None:
         here = Path(text)
         for name in ("lower", "upper", "work", "root"):
             (here / name).mkdir()
-        layers = f"lowerdir={here}/lower,upperdir={here}/upper,workdir={here}/work"
+        layers = f"lowerdir={here}/lower,upperdir={here}/upper,workdir={here}/work,metacopy=on"
         done = run(
             [
                 "unshare",

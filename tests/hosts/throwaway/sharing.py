@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sharing files between the machine and a host by hard links.
+"""Sharing files between the machine and a host, which cannot change what the machine has.
 
-The machine's directory and the host's overlay lie on one file system, so a guest finds gigabytes of
-packages without one byte being copied, and can itself hard-link from them. The price: inodes are
-shared. A guest that writes into such a file in place writes into the machine's.
+A seeded directory is hard-linked into a layer of the host's overlay that is only read: a guest
+finds gigabytes of packages without one byte being copied. When it writes into such a file, changes
+its owner or links to it, the overlay gives it a file of its own; with `metacopy` a link costs no
+byte.
+What a guest has added is copied back, so that no later write of it reaches the machine.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,7 +33,7 @@ class Tally:
 
     Attributes:
         linked: Files that share their inode with the source.
-        copied: Files that had to be copied, because the file systems differ.
+        copied: Files that were copied: back to the machine, or because the file systems differ.
     """
 
     linked: int = 0
@@ -55,24 +58,24 @@ def check_target(target: str) -> PurePosixPath:
     return path.relative_to("/")
 
 
-def make_directories(upper: Path, lower: Path, target: PurePosixPath) -> Path:
-    """Make a directory in an overlay's upper layer before it is mounted.
+def make_directories(layer: Path, lower: Path, target: PurePosixPath) -> Path:
+    """Make a directory in an overlay's layer before it is mounted.
 
-    A directory in the upper layer brings its own owner and mode, so those that the image has keep
+    A directory in a higher layer brings its own owner and mode, so those that the image has keep
     the image's.
 
     Args:
-        upper: The upper layer.
+        layer: The layer.
         lower: The image.
         target: The directory, relative to the root.
 
     Returns:
-        The directory in the upper layer.
+        The directory in the layer.
 
     Raises:
         HostsError: A part of it is something else than a directory in the image.
     """
-    here, below = upper, lower
+    here, below = layer, lower
     for part in target.parts:
         here, below = here / part, below / part
         if below.is_symlink() or (below.exists() and not below.is_dir()):
@@ -86,12 +89,32 @@ def make_directories(upper: Path, lower: Path, target: PurePosixPath) -> Path:
     return here
 
 
-def link_tree(source: Path, target: Path) -> Tally:
-    """Copy a tree by hard links, like `cp -al`; by copying where links are not possible.
+def link(source: str, target: Path) -> Tally:
+    """Give a file a second name; where that is not possible, copy it."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        return copy(source, target)
+    return Tally(linked=1)
+
+
+def copy(source: str, target: Path) -> Tally:
+    """Copy a file with its owner, mode and times."""
+    shutil.copy2(source, target, follow_symlinks=False)
+    like = os.lstat(source)
+    os.chown(target, like.st_uid, like.st_gid, follow_symlinks=False)
+    return Tally(copied=1)
+
+
+def put_tree(source: Path, target: Path, put: Callable[[str, Path], Tally]) -> Tally:
+    """Bring a tree to another place, file by file.
 
     Args:
         source: An existing directory.
         target: An existing directory; files it already has are left alone.
+        put: How a file is brought: `link` or `copy`.
 
     Returns:
         How many files were linked and copied. Sockets, devices and FIFOs are left out.
@@ -108,29 +131,24 @@ def link_tree(source: Path, target: Path) -> Tally:
                     like = entry.stat(follow_symlinks=False)
                     os.chown(to, like.st_uid, like.st_gid)
                     os.chmod(to, stat.S_IMODE(like.st_mode))
-                inner = link_tree(Path(entry.path), to)
-                tally.linked += inner.linked
-                tally.copied += inner.copied
+                inner = put_tree(Path(entry.path), to, put)
             elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 if os.path.lexists(to):
                     continue
-                try:
-                    os.link(entry.path, to, follow_symlinks=False)
-                    tally.linked += 1
-                except OSError as error:
-                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                        raise
-                    shutil.copy2(entry.path, to, follow_symlinks=False)
-                    tally.copied += 1
+                inner = put(entry.path, to)
+            else:
+                continue
+            tally.linked += inner.linked
+            tally.copied += inner.copied
     return tally
 
 
-def seed(upper: Path, lower: Path, source: Path, target: str) -> Tally:
+def seed(layer: Path, lower: Path, source: Path, target: str) -> Tally:
     """Put a directory of the machine into a host that is not mounted yet.
 
     Args:
-        upper: The upper layer of the host's overlay.
-        lower: The host's image.
+        layer: A layer of the host's overlay that is only read.
+        lower: The host's image, below it.
         source: The directory; one that does not exist yet counts as empty.
         target: Where it appears in the guest.
 
@@ -140,23 +158,23 @@ def seed(upper: Path, lower: Path, source: Path, target: str) -> Tally:
     Raises:
         HostsError: The target cannot be.
     """
-    into = make_directories(upper, lower, check_target(target))
+    into = make_directories(layer, lower, check_target(target))
     if not source.is_dir():
         return Tally()
-    tally = link_tree(source, into)
+    tally = put_tree(source, into, link)
     if tally.copied:
-        say(f"{source}: {tally.copied} files copied, not linked: {upper} is on another file system")
+        say(f"{source}: {tally.copied} files copied, not linked: {layer} is on another file system")
     return tally
 
 
-def harvest(upper: Path, source: str, target: Path, name: str) -> Tally:
-    """Take what a guest added to a directory back to the machine.
+def harvest(root: Path, source: str, target: Path, name: str) -> Tally:
+    """Copy what a guest added to a directory back to the machine.
 
     Everything appears at its place at once, whole directories too: a reader of the target never
     sees one that is half there. What the target already has stays as it is.
 
     Args:
-        upper: The upper layer of the host's overlay.
+        root: Where the host's overlay is mounted.
         source: The directory inside the guest.
         target: The directory on the machine; made where it does not exist.
         name: The host's name; two transfers under one name must not run at once.
@@ -165,23 +183,23 @@ def harvest(upper: Path, source: str, target: Path, name: str) -> Tally:
         How many files were linked and copied.
 
     Raises:
-        HostsError: The guest has no such directory of its own.
+        HostsError: The guest has no such directory.
     """
-    taken = upper / check_target(source)
+    taken = root / check_target(source)
     if not taken.is_dir() or taken.is_symlink():
-        raise HostsError(f"the host has written no directory {source}")
+        raise HostsError(f"the host has no directory {source}")
     target.mkdir(parents=True, exist_ok=True)
     part = target / f"{PART}{name}"
     if part.exists():  # of one that was killed
         shutil.rmtree(part)
     part.mkdir()
     try:
-        return _link_new(taken, target, part)
+        return _copy_new(taken, target, part)
     finally:
         shutil.rmtree(part)
 
 
-def _link_new(source: Path, target: Path, part: Path) -> Tally:
+def _copy_new(source: Path, target: Path, part: Path) -> Tally:
     tally = Tally()
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
         to = target / entry.name
@@ -189,27 +207,20 @@ def _link_new(source: Path, target: Path, part: Path) -> Tally:
             continue
         is_directory = entry.is_dir(follow_symlinks=False)
         if is_directory and to.is_dir() and not to.is_symlink():
-            inner = _link_new(Path(entry.path), to, part)
+            inner = _copy_new(Path(entry.path), to, part)
         elif os.path.lexists(to):
             continue
         elif is_directory:
             whole = Path(tempfile.mkdtemp(dir=part))
-            inner = link_tree(Path(entry.path), whole)
+            inner = put_tree(Path(entry.path), whole, copy)
             os.chmod(whole, stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode))
             whole.rename(to)
         elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
             whole = Path(tempfile.mkdtemp(dir=part)) / entry.name
-            try:
-                os.link(entry.path, whole, follow_symlinks=False)
-                inner = Tally(linked=1)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                shutil.copy2(entry.path, whole, follow_symlinks=False)
-                inner = Tally(copied=1)
+            inner = copy(entry.path, whole)
             whole.rename(to)
         else:
-            continue  # an overlay's whiteout, a socket
+            continue  # a socket
         tally.linked += inner.linked
         tally.copied += inner.copied
     return tally

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Throwaway hosts on which the module runs with wheels that are brought along.
 
-What the tests damage and kill is never seeded from this machine's cache: hard links would carry the
-damage into it.
+What the tests damage and kill is never seeded from this machine's cache.
 """
 
 from __future__ import annotations

@@ -164,3 +164,24 @@ def test_where_there_is_none_or_nobody_else_gets_in(machine: Machine, own: dict[
     assert "there is no virtual environment in /srv/nothing" in result["msg"]
     machine("chmod", "0700", "/srv/own")
     assert "the service's user cannot enter /srv/own (mode 0700)" in machine.module(**own)["msg"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["vllm/__init__.py", "torch/version.py", "vllm-9.9.1.dist-info/METADATA"],
+    ids=["an import fails", "an import is another", "uv cannot read it"],
+)
+def test_a_new_host_with_a_damaged_cache_fetches_what_is_damaged_and_says_so(
+    machine: Machine, damage: str
+) -> None:
+    machine.succeeds()
+    machine("rm", "-rf", VENV, "/opt/vllm/cache/proofs")
+    machine("sh", "-c", f"find /opt/vllm/cache/uv -path '*/{damage}' -exec truncate -s 3 {{}} +")
+    result = machine.succeeds()
+    assert "the cache /opt/vllm/cache/uv held damaged packages" in result["msg"]
+    assert damage.split("-")[0] in result["damage"]
+    assert result["warnings"]
+    machine("rm", "-rf", VENV, "/opt/vllm/cache/proofs")
+    again = machine.succeeds()
+    assert "damage" not in again
+    assert machine.succeeds(verify="full")["changed"] is False

@@ -108,9 +108,11 @@ def test_harvest_takes_what_is_new_and_nothing_else(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(guest / "socket"))
 
-    assert sharing.harvest(upper, "/opt/cache", cache, "gpu1") == Tally(linked=3)
-    assert (cache / "deep/new").samefile(guest / "deep/new")
-    assert (cache / "tree/inner/file").samefile(guest / "tree/inner/file")
+    assert sharing.harvest(upper, "/opt/cache", cache, "gpu1") == Tally(copied=3)
+    # Copies: what the guest writes from now on stays its own.
+    for path in ("deep/new", "tree/inner/file"):
+        assert (cache / path).read_bytes() == (guest / path).read_bytes()
+        assert not (cache / path).samefile(guest / path)
     assert stat.S_IMODE((cache / "tree").stat().st_mode) == 0o700
     assert (cache / "deep/file").read_text() == "old"
     assert sorted(path.name for path in cache.iterdir()) == ["deep", "link", "pointer", "tree"]
@@ -118,7 +120,7 @@ def test_harvest_takes_what_is_new_and_nothing_else(
 
     # And into a directory that is not there yet.
     other = tmp_path / "other" / "cache"
-    assert sharing.harvest(upper, "/opt/cache", other, "gpu1").linked == 5
+    assert sharing.harvest(upper, "/opt/cache", other, "gpu1").copied == 5
 
 
 def test_harvest_makes_directories_appear_whole(
@@ -130,14 +132,14 @@ def test_harvest_makes_directories_appear_whole(
     tree.mkdir()
     for name in ("a", "b"):
         (tree / name).write_text(name)
-    link = os.link
+    copy = sharing.copy
 
-    def interrupted(source: str, *arguments: object, **keywords: object) -> None:
+    def interrupted(source: str, target: Path) -> Tally:
         if source.endswith("/b"):
             raise KeyboardInterrupt
-        link(source, *arguments, **keywords)  # type: ignore[arg-type]
+        return copy(source, target)
 
-    monkeypatch.setattr(os, "link", interrupted)
+    monkeypatch.setattr(sharing, "copy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sharing.harvest(upper, "/opt/cache", cache, "gpu1")
     assert sorted(path.name for path in cache.iterdir()) == ["deep", "link"]
@@ -155,5 +157,5 @@ def test_what_a_killed_harvest_left_is_removed_and_never_shared(
 
 
 def test_harvest_of_nothing_is_an_error(layers: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(HostsError, match="has written no directory /opt/cache"):
+    with pytest.raises(HostsError, match="has no directory /opt/cache"):
         sharing.harvest(layers[0], "/opt/cache", tmp_path / "cache", "gpu1")

@@ -89,10 +89,29 @@ def test_the_host_is_asked_once(run):
     asked = call.kwargs["module_args"]
     hub = f"/var/lib/vllm/hub/models--org--model/snapshots/{'0' * 40}"
     assert asked["models"] == [MODEL, hub]
-    assert asked["paths"] == ["/etc/vllm", "/opt/vllm", "/var/lib/vllm"]
+    assert asked["paths"] == ["/etc/vllm", "/opt/vllm", "/var/lib/vllm", "/var/lib/vllm/hub"]
     assert asked["python"] == ["/opt/python3.12"]
     # Every family and Python that the plan could come to need.
     assert {"gcc", "python3.11-dev", "python3.13-dev", "python3.12-devel"} <= set(asked["packages"])
+
+
+def test_a_hub_elsewhere_is_where_its_models_are_looked_for(run):
+    commit = "0" * 40
+    result = run(
+        instances=[{"name": "one", "model": "org/model", "revision": commit}],
+        model_hub="/srv/models/hub/",
+    )
+    path = f"/srv/models/hub/models--org--model/snapshots/{commit}"
+    assert result["plan"]["instances"][0]["model"]["path"] == path
+    assert result["plan"]["instances"][0]["config"]["model"] == path
+    asked = run.calls[0].kwargs["module_args"]
+    assert asked["models"] == [path]
+    assert asked["paths"] == ["/etc/vllm", "/opt/vllm", "/srv/models/hub", "/var/lib/vllm"]
+
+
+def test_a_hub_that_is_no_path_is_a_problem(run):
+    result = run(instances=[{"name": "one", "model": MODEL}], model_hub="hub")
+    assert result["msg"].startswith("vllm_model_hub: ")
 
 
 def test_what_it_asks_is_what_the_probe_takes():

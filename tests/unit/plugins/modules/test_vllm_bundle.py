@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import bundle_maker
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_bundle
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
@@ -136,7 +137,7 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def forbid(*_args: Any, **_options: Any) -> None:
         raise AssertionError("a process was started")
 
-    return lambda: monkeypatch.setattr(vllm_bundle.subprocess, "run", forbid)
+    return lambda: monkeypatch.setattr(bundle_maker.subprocess, "run", forbid)
 
 
 def test_the_wheels_of_other_pythons_and_no_others(site: Site) -> None:
@@ -289,8 +290,8 @@ def test_no_room_is_told_before_anything_comes(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip: Callable[[], None]
 ) -> None:
     no_pip()
-    room = vllm_bundle.space(str(tmp_path))._replace(free=5 << 30)
-    monkeypatch.setattr(vllm_bundle, "space", lambda _path: room)
+    room = bundle_maker.space(str(tmp_path))._replace(free=5 << 30)
+    monkeypatch.setattr(bundle_maker, "space", lambda _path: room)
     for check in (True, False):
         message = site.run(check=check, download_bytes=6 << 30)["msg"]
         assert message.startswith(f"not enough room on {room.mount} for {site.path}: about 6.0 GiB")
@@ -303,10 +304,10 @@ def test_room_for_models_is_needed_only_where_they_cannot_be_linked(
 ) -> None:
     site.run()
     source = model(tmp_path / "tiny")
-    room = vllm_bundle.space(str(tmp_path))._replace(free=0)
-    monkeypatch.setattr(vllm_bundle, "space", lambda _path: room)
+    room = bundle_maker.space(str(tmp_path))._replace(free=0)
+    monkeypatch.setattr(bundle_maker, "space", lambda _path: room)
     assert site.run(models=[str(source)])["changed"] is True
-    monkeypatch.setattr(vllm_bundle, "space", lambda _path: room._replace(mount="/proc"))
+    monkeypatch.setattr(bundle_maker, "space", lambda _path: room._replace(mount="/proc"))
     other = model(tmp_path / "other")
     assert "not enough room on /proc" in site.run(models=[str(other)])["msg"]
 

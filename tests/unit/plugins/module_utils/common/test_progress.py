@@ -57,7 +57,7 @@ def test_without_a_path_nothing_is_written() -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (4.1e9, "4.1 GB"), (15.2e9, "15.2 GB")],
 )
 def test_bytes_for_people(count: float, text: str) -> None:
-    assert shown.human_bytes(count) == text
+    assert shown.decimal_bytes(count) == text
 
 
 @pytest.mark.parametrize(

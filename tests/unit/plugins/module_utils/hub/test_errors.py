@@ -10,7 +10,6 @@ import pytest
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import errors as hf_errors
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import (
     explain,
-    human_bytes,
 )
 
 CODES = sorted({code.removesuffix("+token") for code in hf_errors._TEXTS})
@@ -55,14 +54,6 @@ def test_without_a_file_or_a_status() -> None:
     assert text.startswith("the list of files of org/name cannot be had")
     assert len(text) < 700
     assert text.endswith("  at line 1")
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (15 << 30, "15.0 GiB"), (3 << 40, "3.0 TiB")],
-)
-def test_human_bytes(count: int, text: str) -> None:
-    assert human_bytes(count) == text
 
 
 def test_transient_codes_have_texts() -> None:

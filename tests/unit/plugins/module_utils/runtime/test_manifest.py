@@ -148,3 +148,24 @@ def test_a_record_that_cannot_be_read_hides_nothing_of_the_others(venv: Path) ->
 def test_many_files_are_counted(venv: Path) -> None:
     damage = venv_manifest.Damage([f"f{n}" for n in range(8)], [], [])
     assert damage.text() == "missing: f0, f1, f2, f3, f4 and 3 more"
+
+
+def test_in_doubt_a_file_newer_than_its_package_is_read(venv: Path) -> None:
+    path = f"{SITE}/big/a.so"
+    install(venv, "big_lib", {"big/a.so": b"aaaa", "big_lib-1.0.dist-info/METADATA": b"m"})
+    assert not compared(venv, made(venv))[0]
+    write(venv, path, b"aaaX")
+    later = os.stat(venv / path).st_mtime_ns + 10**9
+    os.utime(venv / path, ns=(later, later))
+    assert not compared(venv, made(venv))[0]
+    found = venv_manifest.scan(str(venv))
+    doubted = venv_manifest.make(str(venv), found, doubt=True)
+    assert compared(venv, doubted)[0].altered == [path]
+
+
+def test_in_doubt_a_record_that_does_not_name_its_own_package_is_damaged(venv: Path) -> None:
+    write(venv, f"{SITE}/other-1.0.dist-info/METADATA", b"m")
+    found = venv_manifest.scan(str(venv))
+    doubted = venv_manifest.make(str(venv), found, doubt=True)
+    assert compared(venv, doubted)[0].altered == [f"{SITE}/other-1.0.dist-info/RECORD"]
+    assert not compared(venv, made(venv))[0]
