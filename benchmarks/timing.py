@@ -39,7 +39,7 @@ def ansible(program: str, *arguments: str, show: bool = False) -> Run:
     """Run one of Ansible's programs from .venv and time it.
 
     Args:
-        program: ``ansible`` or ``ansible-playbook``.
+        program: `ansible` or `ansible-playbook`.
         arguments: Its arguments.
         show: Whether its output is shown.
 

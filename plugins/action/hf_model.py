@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of ``hf_model``: shows the progress of a download."""
+"""Controller half of `hf_model`: shows the progress of a download."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Installs the release and fetches the models side by side.
 
-Not with ``async``: that costs a host on which nothing changes two round trips more, shows no
+Not with `async`: that costs a host on which nothing changes two round trips more, shows no
 progress, and does not exist in check mode.
 """
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of ``vllm_tune``: plans every candidate, then shows how far the host is."""
+"""Controller half of `vllm_tune`: plans every candidate, then shows how far the host is."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def candidates(
     """Plan every choice of the space as the whole host's plan with one instance changed.
 
     Args:
-        wanted: The wanted state as ``vllm_plan`` takes it, with its defaults.
+        wanted: The wanted state as `vllm_plan` takes it, with its defaults.
         facts: What the probe returned.
         data: The release's data.
         name: The instance; "" where there is only one.

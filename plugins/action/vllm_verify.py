@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of ``vllm_verify``: runs the module and writes its reports."""
+"""Controller half of `vllm_verify`: runs the module and writes its reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def what_failed(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def already_verified(arguments: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The task's endpoints, where another task has just verified all of them; else C(None)."""
+    """The task's endpoints, where another task has just verified all of them; else `None`."""
     verified = {one["name"]: one for one in arguments.get("verified") or []}
     names = [one["name"] for one in arguments["endpoints"]]
     if arguments.get("mode") == "full" or arguments.get("reports_dir"):

@@ -84,7 +84,7 @@ def status_table(instances: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Make the table.
 
     Args:
-        instances: Each host's instances, as M(compute_plane.vllm.vllm_status) returns them.
+        instances: Each host's instances, as `compute_plane.vllm.vllm_status` returns them.
     """
     rows = [row(host, one) for host, several in sorted(instances.items()) for one in several]
     if not rows:

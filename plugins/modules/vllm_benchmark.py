@@ -218,7 +218,7 @@ def engine_log(services: Services, unit: str) -> str:
 
 
 def publish(services: Services, one: Benchmark) -> dict[str, Any] | None:
-    """Put the figures into the endpoint's record, and return that; C(None) without one."""
+    """Put the figures into the endpoint's record, and return that; `None` without one."""
     path = record_path(services.params["etc_dir"], one.name)
     record = with_benchmark(read(path), read(one.path(".json")) or "")
     if record is not None:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Show on the controller how far a long module has come.
 
-The module keeps a small file on the host (``plugins/module_utils/common/progress.py``). While it
+The module keeps a small file on the host (`plugins/module_utils/common/progress.py`). While it
 runs, a thread here reads that file over a second session of the task's connection, which SSH
 multiplexes, and prints a line every few seconds: plain lines, since several hosts share the
 terminal.
@@ -35,7 +35,7 @@ LINES = 4
 
 
 def decimal_bytes(count: float) -> str:
-    """A number of bytes in decimal units, as disks and downloads are sold: ``4.1 GB``."""
+    """A number of bytes in decimal units, as disks and downloads are sold: `4.1 GB`."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -100,7 +100,7 @@ class ProgressReader(threading.Thread):
         self._display = Display()
 
     def read(self) -> dict[str, Any] | None:
-        """The file's content; C(None) before the module wrote it and after it ended."""
+        """The file's content; `None` before the module wrote it and after it ended."""
         status, output, _errors = self._connection.exec_command(self._command, sudoable=False)
         if status != 0 or not output:
             return None
@@ -132,7 +132,7 @@ class ProgressAction(ActionBase):
 
     _requires_connection = True
     module: str
-    """The module's fully qualified name; it takes the parameter C(progress)."""
+    """The module's fully qualified name; it takes the parameter `progress`."""
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
@@ -145,7 +145,7 @@ class ProgressAction(ActionBase):
     def follow(
         self, module: str, arguments: Mapping[str, Any], variables: dict[str, Any]
     ) -> dict[str, Any]:
-        """Run a module that takes C(progress), and print how far it is.
+        """Run a module that takes `progress`, and print how far it is.
 
         Args:
             module: Its fully qualified name.

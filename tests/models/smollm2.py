@@ -14,7 +14,7 @@ The directory appears whole or not at all. A record beside it holds the recipe i
 (this file and the lock) and the SHA-256 of each of its files; a directory that does not match
 its record, because the recipe changed or a file was damaged, is made anew.
 
-Usage: ``tests/models/smollm2.py [--directory DIRECTORY]``, with the Python of .venv. Prints the
+Usage: `tests/models/smollm2.py [--directory DIRECTORY]`, with the Python of .venv. Prints the
 directory's path on standard output, progress on standard error.
 
 Sources:
@@ -84,10 +84,10 @@ def huggingface_name(gguf_name: str) -> str:
     """Translate the name of a weight.
 
     Args:
-        gguf_name: for example ``blk.3.attn_q.weight``.
+        gguf_name: for example `blk.3.attn_q.weight`.
 
     Returns:
-        The name in transformers' Llama, for example ``model.layers.3.self_attn.q_proj.weight``.
+        The name in transformers' Llama, for example `model.layers.3.self_attn.q_proj.weight`.
 
     Raises:
         ModelError: a Llama model has no such weight.
@@ -131,7 +131,7 @@ def model_config(metadata: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
         tied: whether the output layer shares its weights with the embedding.
 
     Returns:
-        The configuration of a ``LlamaForCausalLM``.
+        The configuration of a `LlamaForCausalLM`.
 
     Raises:
         ModelError: the model is not a Llama model.
@@ -297,7 +297,7 @@ def _write_tokenizer(path: Path, metadata: Mapping[str, Any]) -> None:
     """Write tokenizer.json.
 
     The steps before the byte pairs are those of SmolLM's own tokenizer.json; GGUF names them
-    ``smollm`` and does not spell them out.
+    `smollm` and does not spell them out.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 

@@ -19,7 +19,7 @@ def bandwidth(gpu: Mapping[str, Any]) -> float | None:
     """A GPU's memory bandwidth in bytes a second, from its memory clock and its bus.
 
     Args:
-        gpu: C(memory_clock_mhz), the highest there is, and C(memory_bus_bits); C(mig_mode), since
+        gpu: `memory_clock_mhz`, the highest there is, and `memory_bus_bits`; `mig_mode`, since
             an instance of MIG has only part of it.
     """
     clock, bits = gpu.get("memory_clock_mhz"), gpu.get("memory_bus_bits")
@@ -39,7 +39,7 @@ def make(
     """What the ceiling follows from.
 
     Args:
-        memory: The plan's memory of the instance: C(weights_bytes) and C(kv_cache_bytes_per_token),
+        memory: The plan's memory of the instance: `weights_bytes` and `kv_cache_bytes_per_token`,
             both of one GPU.
         model_config: The model's config.json.
         tied: Whether the output layer is the embedding table. If not, the table is in memory, but
@@ -49,8 +49,8 @@ def make(
         stated: Bandwidth in bytes a second of one GPU, or of a CPU's memory, as the user knows it.
 
     Returns:
-        C(bytes_per_second), its C(source) (V(nvml) or V(stated)), C(weights_bytes) and
-        C(kv_cache_bytes_per_token) that a step reads; or C(reason), why there is no ceiling.
+        `bytes_per_second`, its `source` (`nvml` or `stated`), `weights_bytes` and
+        `kv_cache_bytes_per_token` that a step reads; or `reason`, why there is no ceiling.
     """
     text = model_config.get("text_config")
     shape = text if isinstance(text, Mapping) else model_config
@@ -94,8 +94,8 @@ def at(
     """The ceiling of one load: a step reads the weights, and each stream's KV cache.
 
     Returns:
-        C(tpot_ms), the least time a token, and C(output_throughput), the most tokens a second, when
-        an answer is half written; C(None) where there is no ceiling.
+        `tpot_ms`, the least time a token, and `output_throughput`, the most tokens a second, when
+        an answer is half written; `None` where there is no ceiling.
     """
     if ceiling.get("reason") is not None:
         return None

@@ -83,7 +83,7 @@ def unit_argv(name: str, venv: str, user: str, lifetime: float, key_file: str | 
         venv: The release's virtual environment.
         user: The service's user.
         lifetime: Seconds after which systemd ends it, should nobody else have.
-        key_file: A file of systemd's C(EnvironmentFile=) form with the API key, or C(None).
+        key_file: A file of systemd's `EnvironmentFile=` form with the API key, or `None`.
     """
     properties = [
         *_PROPERTIES,
@@ -114,7 +114,7 @@ def unit_argv(name: str, venv: str, user: str, lifetime: float, key_file: str | 
 def run_argv(
     url: str, served_model_name: str, flags: Mapping[str, Any], point: Point, seed: int
 ) -> list[str]:
-    """The arguments of C(vllm bench serve) for one run.
+    """The arguments of `vllm bench serve` for one run.
 
     Prompts of random tokens are the same for the same seed, and the server keeps the KV cache of
     prompts it has seen (automatic prefix caching), so every run has a seed of its own.
@@ -156,7 +156,7 @@ class BenchClient:
         venv: The release's virtual environment.
         user: The service's user.
         lifetime: Seconds after which it is ended in any case.
-        api_key: The server's key, or C(None).
+        api_key: The server's key, or `None`.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class BenchClient:
         """Make one run.
 
         Args:
-            argv: Arguments of C(vllm bench serve).
+            argv: Arguments of `vllm bench serve`.
             timeout: Seconds it may take.
 
         Returns:

@@ -22,7 +22,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "e2el_ms": ("median_e2el_ms", "lower"),
     "e2el_p99_ms": ("p99_e2el_ms", "lower"),
 }
-"""Our name of a figure: its key in the file that C(vllm bench serve) saves, and which way is
+"""Our name of a figure: its key in the file that `vllm bench serve` saves, and which way is
 better. vllm 0.14.1, vllm/benchmarks/serve.py."""
 
 COMPARED = ("output_throughput", "ttft_ms", "tpot_ms")
@@ -33,9 +33,9 @@ CONTEXT = ("release", "model", "config", "gpus")
 
 
 def run_figures(saved: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures of one run, from the file that C(vllm bench serve) saves.
+    """The figures of one run, from the file that `vllm bench serve` saves.
 
-    A figure that there is not, such as the time between tokens of answers of one token, is C(None).
+    A figure that there is not, such as the time between tokens of answers of one token, is `None`.
     """
     figures: dict[str, float | None] = {}
     for name, (key, _better) in METRICS.items():
@@ -46,7 +46,7 @@ def run_figures(saved: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def run_problem(saved: Mapping[str, Any], prompts: int) -> str | None:
-    """Why a run's figures cannot be used; C(None) when all its requests were answered."""
+    """Why a run's figures cannot be used; `None` when all its requests were answered."""
     completed = saved.get("completed")
     if completed != prompts:
         return f"{completed} of {prompts} requests were answered"
@@ -57,8 +57,8 @@ def summarise(runs: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str,
     """Medians of a point's runs.
 
     Returns:
-        For each figure C(median), C(min), C(max) and C(spread_percent), which is max less min as a
-        share of the median; C(None) for a figure that some run does not have.
+        For each figure `median`, `min`, `max` and `spread_percent`, which is max less min as a
+        share of the median; `None` for a figure that some run does not have.
     """
     summary: dict[str, dict[str, float] | None] = {}
     for name in METRICS:
@@ -88,7 +88,7 @@ def compare(
 ) -> dict[str, Any]:
     """Compare a benchmark with an earlier one.
 
-    A figure is C(worse) when its median is worse by more than the tolerance and no run of one
+    A figure is `worse` when its median is worse by more than the tolerance and no run of one
     benchmark lies among those of the other; noise alone does not do that.
 
     Args:
@@ -97,8 +97,8 @@ def compare(
         tolerance: Percent.
 
     Returns:
-        C(rows), one for each figure of each load in both; C(worse), how many; C(missing) and
-        C(new), the loads that only one of them has; C(differs), what else is not the same in both.
+        `rows`, one for each figure of each load in both; `worse`, how many; `missing` and
+        `new`, the loads that only one of them has; `differs`, what else is not the same in both.
     """
     before = {point_key(point): point for point in baseline["points"]}
     after = {point_key(point): point for point in now["points"]}

@@ -6,7 +6,7 @@
 This file's text runs in the tools' Python, which has pynvml, in a process of its own, since a GPU
 that has fallen off the bus can hang any call. Its arguments are the seconds between two readings
 and the GPUs' UUIDs. It writes one JSON object a line: first what does not change,
-``{"gpus": [...]}``; then ``{"at": TIME, "gpus": {UUID: {...}}}``. What a GPU does not support is
+`{"gpus": [...]}`; then `{"at": TIME, "gpus": {UUID: {...}}}`. What a GPU does not support is
 null.
 
 Function names: NVIDIA Management Library API reference, https://docs.nvidia.com/deploy/nvml-api/

@@ -39,7 +39,7 @@ def progress_text(point: Point, number: int, count: int, left: float | None) -> 
 
 
 def context_length(now: Deployment, key: str | None) -> int | None:
-    """A server's context length, in tokens; C(None) where it tells none.
+    """A server's context length, in tokens; `None` where it tells none.
 
     Raises:
         EndpointError: It does not answer.
@@ -74,15 +74,15 @@ def measure(
         watch: The reader of the GPUs.
         now: What serves.
         points: The loads.
-        params: The module's C(repeats), runs of each beside the warm-up; C(time_limit), seconds
-            after which no further run is begun; C(run_timeout), seconds that one run may take.
+        params: The module's `repeats`, runs of each beside the warm-up; `time_limit`, seconds
+            after which no further run is begun; `run_timeout`, seconds that one run may take.
         seed: Every run takes another one, from this one on.
-        limits: What C(ceiling.make) returned.
+        limits: What `ceiling.make` returned.
         tell: Told of each run.
 
     Returns:
-        For each point its load, its C(runs), their C(figures), its C(ceiling) and how much of it
-        was C(reached_percent). A point for which there was no time has no runs and no figures.
+        For each point its load, its `runs`, their `figures`, its `ceiling` and how much of it
+        was `reached_percent`. A point for which there was no time has no runs and no figures.
 
     Raises:
         ClientError: A run failed, or requests of it were not answered.
@@ -164,9 +164,9 @@ def headline(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | 
     """The two figures that an endpoint is known by.
 
     Returns:
-        C(single_stream), the first load with one request at a time, and C(highest_throughput), the
-        load with the most output tokens a second: load, C(output_throughput) (tokens/s),
-        C(ttft_ms), C(tpot_ms), C(reached_percent); C(None) where none was measured.
+        `single_stream`, the first load with one request at a time, and `highest_throughput`, the
+        load with the most output tokens a second: load, `output_throughput` (tokens/s),
+        `ttft_ms`, `tpot_ms`, `reached_percent`; `None` where none was measured.
     """
     measured = [point for point in points if point["figures"]["output_throughput"]]
 

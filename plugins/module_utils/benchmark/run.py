@@ -41,7 +41,7 @@ class Benchmark:
         params: The module's parameters.
         instance: The instance as the task gives it.
         now: What serves.
-        key: The key that requests need, or C(None).
+        key: The key that requests need, or `None`.
 
     Raises:
         BenchmarkError: The loads are wrong, none fits, or the server does not answer.

@@ -18,8 +18,8 @@ _HEADER_LIMIT = 64 << 20
 def backend_in_log(log: str) -> str | None:
     """The attention backend that the engine says it uses, the last time that it says so.
 
-    vllm 0.14.1, vllm/platforms/cuda.py: C(Using AttentionBackendEnum.TRITON_ATTN backend.), and
-    C(Using FLASH_ATTN attention backend out of potential backends: ...). On a CPU it says nothing.
+    vllm 0.14.1, vllm/platforms/cuda.py: `Using AttentionBackendEnum.TRITON_ATTN backend.`, and
+    `Using FLASH_ATTN attention backend out of potential backends: ...`. On a CPU it says nothing.
     """
     found = _BACKEND.findall(log)
     return found[-1] if found else None

@@ -15,7 +15,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers 
 
 LONGEST = "longest"
 MARGIN = 16
-"""Tokens of the context left free by C(longest): a prompt of random tokens can grow a little when
+"""Tokens of the context left free by `longest`: a prompt of random tokens can grow a little when
 the server reads its text again."""
 LEAST_PROMPTS = 4
 PROMPTS_PER_STREAM = 2
@@ -95,15 +95,15 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
     """The points of a sweep.
 
     Args:
-        sweep: A list of mappings with C(concurrency), C(input_tokens) and C(output_tokens), each
+        sweep: A list of mappings with `concurrency`, `input_tokens` and `output_tokens`, each
             one number or a list of numbers, all combinations of which are meant;
-            C(input_tokens) may be C(longest), what the context holds beside the answer. C(prompts)
+            `input_tokens` may be `longest`, what the context holds beside the answer. `prompts`
             is the number of requests in a run: by default twice the concurrency, at least 4, and
             as many as a run of :data:`LEAST_SECONDS` needs.
-        max_model_len: The server's context length in tokens; C(None) when it is not known.
+        max_model_len: The server's context length in tokens; `None` when it is not known.
 
     Returns:
-        The points, each once, in order; and those left out, as mappings with C(reason).
+        The points, each once, in order; and those left out, as mappings with `reason`.
 
     Raises:
         SweepError: The sweep is not of that form.
@@ -194,7 +194,7 @@ def seconds_left(
         done: Seconds of the runs that were made.
 
     Returns:
-        Seconds; C(None) before anything was measured.
+        Seconds; `None` before anything was measured.
     """
     if not done:
         return None

@@ -73,8 +73,8 @@ def read_space(
         raw: Setting to list of values, as the user wrote it. Settings that mean nothing on the
             accelerator are left out.
         instance: The instance in the inventory.
-        accelerator: C(cuda) or C(cpu).
-        backends: The attention backends that work, for C(working).
+        accelerator: `cuda` or `cpu`.
+        backends: The attention backends that work, for `working`.
 
     Raises:
         SpaceError: It is not of that form, or has too many combinations.
@@ -128,12 +128,12 @@ def changed_instance(instance: Mapping[str, Any], choice: Mapping[str, Any]) -> 
 
 
 def score(measured: Mapping[str, Any], goal: str) -> float | None:
-    """How good a measured choice is, less being better; C(None) without a figure for the goal.
+    """How good a measured choice is, less being better; `None` without a figure for the goal.
 
     Args:
-        measured: C(ready_seconds) and C(points) of a candidate.
-        goal: C(latency) is the median time of a whole answer of the load with the fewest streams;
-            C(throughput) the seconds a token of the load with the most; C(startup) the seconds to
+        measured: `ready_seconds` and `points` of a candidate.
+        goal: `latency` is the median time of a whole answer of the load with the fewest streams;
+            `throughput` the seconds a token of the load with the most; `startup` the seconds to
             the first token after a start.
     """
     if goal == "startup":
@@ -173,11 +173,11 @@ def walk(
     Args:
         space: Values of each setting, the inventory's first.
         possible: Keys of the choices that the plan allows.
-        scores: What was tried by key, C(None) for what did not come up.
+        scores: What was tried by key, `None` for what did not come up.
         margin: Percent by which another choice must be better.
 
     Returns:
-        The best choice so far, and the next one to try; C(None) at the end.
+        The best choice so far, and the next one to try; `None` at the end.
     """
     allowed = set(possible)
     current: Choice = {name: values[0] for name, values in space.items()}

@@ -1,15 +1,15 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs ``vllm bench serve`` again and again without importing vLLM each time.
+"""Runs `vllm bench serve` again and again without importing vLLM each time.
 
 This file's text runs in the Python of a release, in a unit of its own. It imports what the command
-``vllm`` imports, then makes a child process for each run, in which the command's own entry point
+`vllm` imports, then makes a child process for each run, in which the command's own entry point
 gets the arguments that it would get on a command line. A child is to a run what a new process is,
 less the ten seconds and more that importing takes.
 
-One JSON object a line: in ``{"argv": [...], "timeout": SECONDS}``; out ``{"ready": true}`` once,
-then for each request ``{"rc": STATUS, "saved": {...}, "tail": "..."}``: the exit status (null at
+One JSON object a line: in `{"argv": [...], "timeout": SECONDS}`; out `{"ready": true}` once,
+then for each request `{"rc": STATUS, "saved": {...}, "tail": "..."}`: the exit status (null at
 the time limit), what the run saved, and the end of what it printed.
 """
 
@@ -40,7 +40,7 @@ _TAIL = 4000
 
 
 def _child(argv: list[str], printed: int) -> None:
-    """Be ``vllm bench serve``."""
+    """Be `vllm bench serve`."""
     status = 1
     try:
         os.dup2(printed, 1)

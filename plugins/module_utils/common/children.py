@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def dies_with(parent: int) -> Callable[[], None]:
-    """What a child calls before it becomes another program (C(preexec_fn) of one thread).
+    """What a child calls before it becomes another program (`preexec_fn` of one thread).
 
     Were it to live on after a kill, it would write beside the next run.
 

@@ -31,9 +31,9 @@ class File:
 
     Args:
         path: Where it is.
-        text: Its content; C(None) for absent.
+        text: Its content; `None` for absent.
         mode: Its mode.
-        group: Its group; C(None) for root's. Its owner is root.
+        group: Its group; `None` for root's. Its owner is root.
         is_secret: Whether its content must not be shown.
     """
 
@@ -111,7 +111,7 @@ class File:
 
 
 def read(path: str) -> str | None:
-    """The text of a file, or C(None) where there is none."""
+    """The text of a file, or `None` where there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
             return stream.read()
@@ -128,7 +128,7 @@ def write_atomically(
         path: The file.
         text: Its text.
         mode: Its mode.
-        owner: Its user and group; C(None) for those of this process.
+        owner: Its user and group; `None` for those of this process.
     """
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
     try:

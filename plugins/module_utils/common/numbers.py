@@ -15,7 +15,7 @@ _REAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,40})?(?:e[+-]?[0-9]{1,3})?", re.I
 def number_in(value: Any) -> Any:
     """Return the number that a string holds and nothing else; any other value as it is.
 
-    ``port: "{{ 8000 + 1 }}"`` is the string 8001 before ansible-core 2.19 and the number after it.
+    `port: "{{ 8000 + 1 }}"` is the string 8001 before ansible-core 2.19 and the number after it.
     Ask only where a number is wanted: a name of digits alone stays a name.
     """
     if not isinstance(value, str):

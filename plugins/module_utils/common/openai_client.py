@@ -28,8 +28,8 @@ class Endpoint:
     """One server.
 
     Args:
-        url: Its address without a path, such as C(http://127.0.0.1:8000).
-        api_key: Sent as a bearer token; C(None) for none.
+        url: Its address without a path, such as `http://127.0.0.1:8000`.
+        api_key: Sent as a bearer token; `None` for none.
         timeout: Longest wait for an answer, in seconds.
     """
 
@@ -41,7 +41,7 @@ class Endpoint:
             self.headers["Authorization"] = f"Bearer {api_key}"
 
     def request(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        """Ask for a path: C(GET), or C(POST) with a body.
+        """Ask for a path: `GET`, or `POST` with a body.
 
         Raises:
             EndpointError: There was no answer, or its status is not 200.
@@ -78,27 +78,27 @@ class Endpoint:
         return answer
 
     def health(self) -> None:
-        """C(/health): returns when the answer is 200."""
+        """`/health`: returns when the answer is 200."""
         self.request("/health")
 
     def version(self) -> str:
-        """C(/version): vLLM's version, such as C(0.14.1)."""
+        """`/version`: vLLM's version, such as `0.14.1`."""
         return str(self.json("/version").get("version"))
 
     def models(self) -> list[dict[str, Any]]:
-        """C(/v1/models): the models served."""
+        """`/v1/models`: the models served."""
         data = self.json("/v1/models").get("data")
         if not isinstance(data, list):
             raise EndpointError("/v1/models has no list of models")
         return data
 
     def chat(self, model: str, messages: list[dict[str, str]], **parameters: Any) -> str:
-        """C(/v1/chat/completions): the text of the first choice.
+        """`/v1/chat/completions`: the text of the first choice.
 
         Args:
             model: The served model's name.
             messages: The conversation so far.
-            parameters: Sampling parameters, such as C(max_tokens) and C(temperature).
+            parameters: Sampling parameters, such as `max_tokens` and `temperature`.
         """
         body = {"model": model, "messages": messages, **parameters}
         answer = self.json("/v1/chat/completions", body)
@@ -110,7 +110,7 @@ class Endpoint:
     def complete_one_token(self, model: str) -> None:
         """Prove that the engine computes: one token of a completion.
 
-        C(/health) and C(/v1/models) answer 200 also when the engine hangs (vllm issue 42897).
+        `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897).
 
         Raises:
             EndpointError: No token came back.

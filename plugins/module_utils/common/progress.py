@@ -5,7 +5,7 @@
 
 Ansible shows nothing of a module until it ends. A module that takes minutes therefore keeps a small
 JSON file up to date; the action plugin of the same name reads it over a second session of the same
-connection (see ``plugins/plugin_utils/progress.py``) and prints it.
+connection (see `plugins/plugin_utils/progress.py`) and prints it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIRECTORY = "/run/compute_plane.vllm/progress"
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration: C(45 s), C(3 min 20 s), C(1 h 5 min)."""
+    """A duration: `45 s`, `3 min 20 s`, `1 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -34,8 +34,8 @@ class Progress:
     """Writer of one progress file.
 
     Args:
-        path: The file to keep; C(None) keeps none (no action plugin shows it).
-        interval: Seconds between two writes at least; a change of ``what`` is written at once.
+        path: The file to keep; `None` keeps none (no action plugin shows it).
+        interval: Seconds between two writes at least; a change of `what` is written at once.
     """
 
     def __init__(self, path: str | None, interval: float = 0.5) -> None:
@@ -49,8 +49,8 @@ class Progress:
 
         Args:
             what: The step, as a person would name it: "downloading and unpacking packages".
-            fields: Any of ``bytes_done``, ``bytes_total`` (bytes), ``files_done``, ``files_total``
-                (counts), ``rate`` (bytes per second), ``eta`` (seconds), ``detail`` (text).
+            fields: Any of `bytes_done`, `bytes_total` (bytes), `files_done`, `files_total`
+                (counts), `rate` (bytes per second), `eta` (seconds), `detail` (text).
         """
         now = time.monotonic()
         if what == self._what and now - self._written < self.interval:

@@ -11,8 +11,8 @@ def url_of(host: str, port: int | None, scheme: str = "http") -> str:
 
     Args:
         host: A name, an IPv4 or an IPv6 address; the last comes into brackets (RFC 3986, 3.2.2).
-        port: C(None) for the scheme's own.
-        scheme: C(http) or C(https).
+        port: `None` for the scheme's own.
+        scheme: `http` or `https`.
     """
     name = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"{scheme}://{name}" + ("" if port is None else f":{port}")

@@ -31,26 +31,26 @@ class Deployment:
 
     Attributes:
         name: The instance.
-        kind: What it is asked for: C(chat).
+        kind: What it is asked for: `chat`.
         release: vLLM's version.
         venv: The virtual environment of the release.
-        accelerator: C(cuda) or C(cpu).
-        repository: The model's on the Hub; C(None) for a local directory.
-        revision: The model's commit; C(None) for a local directory.
-        host: The address that the server listens on; C(None) for vLLM's default.
-        port: Its port; C(None) for vLLM's default.
+        accelerator: `cuda` or `cpu`.
+        repository: The model's on the Hub; `None` for a local directory.
+        revision: The model's commit; `None` for a local directory.
+        host: The address that the server listens on; `None` for vLLM's default.
+        port: Its port; `None` for vLLM's default.
         url: Where the host itself reaches the server.
         served_model_name: The name that requests give.
-        max_model_len: The context length, in tokens, that the server must report; C(None) for any.
+        max_model_len: The context length, in tokens, that the server must report; `None` for any.
         gpus: UUIDs of its GPUs.
-        attention_backend: What the server is told to use; C(None) when vLLM chooses.
-        config: vLLM's long flags without their dashes; C(model) is the model's directory.
+        attention_backend: What the server is told to use; `None` when vLLM chooses.
+        config: vLLM's long flags without their dashes; `model` is the model's directory.
         environment: Variables of the server.
-        limits: C(memory_max) and C(tasks_max), where it has its own.
+        limits: `memory_max` and `tasks_max`, where it has its own.
         user: The system user and group that it runs as.
         unit: Text of the template unit that it was made for.
         command: What the unit runs.
-        settings: Further lines of the unit's C([Service]), but for the limits.
+        settings: Further lines of the unit's `[Service]`, but for the limits.
         mounts: Paths whose file systems must be mounted before.
         fingerprint: Tells this configuration from others; in the running server's environment.
     """
@@ -87,7 +87,7 @@ class Deployment:
 
     @property
     def config_text(self) -> str:
-        """The text of vLLM's C(--config) file."""
+        """The text of vLLM's `--config` file."""
         return config_file(self.unit_name, self.config)
 
     @property
@@ -120,9 +120,9 @@ class Common:
         release: vLLM's version.
         unit: Text of the template unit.
         supervisor: The folder of the supervisor, named by its content.
-        accelerator: C(cuda) or C(cpu).
+        accelerator: `cuda` or `cpu`.
         user: The system user and group of the servers.
-        config_dir: Where vLLM's C(--config) files are.
+        config_dir: Where vLLM's `--config` files are.
         start_timeout: Seconds that a start may take.
         start_stall: Seconds without any sign of work after which a start hangs.
         drain: Seconds that requests under way get when a server is stopped.
@@ -149,11 +149,11 @@ def deployment(
     """What an instance of the plan is deployed as.
 
     Args:
-        wanted: The instance: C(name), C(venv), C(config), C(environment), C(url),
-            C(served_model_name), and where there are any C(kind), C(repository), C(revision) and
-            C(limits).
+        wanted: The instance: `name`, `venv`, `config`, `environment`, `url`,
+            `served_model_name`, and where there are any `kind`, `repository`, `revision` and
+            `limits`.
         common: What it has in common with the host's others.
-        nodes: Its GPUs' device nodes; empty for none, C(None) for every GPU's.
+        nodes: Its GPUs' device nodes; empty for none, `None` for every GPU's.
     """
     name, venv, config = wanted["name"], wanted["venv"], wanted["config"]
     environment = {name: str(value) for name, value in wanted["environment"].items()}
@@ -198,7 +198,7 @@ class Record:
 
     Attributes:
         current: The deployment that answered truly last.
-        previous: The one before it, to which a rollback goes; C(None) where there was none.
+        previous: The one before it, to which a rollback goes; `None` where there was none.
     """
 
     current: Deployment
@@ -217,7 +217,7 @@ def proved_text(record: Record) -> str:
 
 
 def read_record(text: str | None) -> Record | None:
-    """Read a record's file; C(None) where there is none, or none that this version reads."""
+    """Read a record's file; `None` where there is none, or none that this version reads."""
     try:
         data = json.loads(text or "")
         made = _MAKERS[data["schema"]]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of secrets, as systemd's C(EnvironmentFile=) reads them. Pure functions."""
+"""Files of secrets, as systemd's `EnvironmentFile=` reads them. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ API_KEY = "VLLM_API_KEY"
 
 
 def environment_file(unit: str, variables: Mapping[str, str]) -> str:
-    """A file for C(EnvironmentFile=) (systemd.exec(5)).
+    """A file for `EnvironmentFile=` (systemd.exec(5)).
 
     Args:
         unit: The unit's name, for the comment at the top.
@@ -46,7 +46,7 @@ def read_environment_file(text: str | None) -> dict[str, str]:
     comment ends with its line, as it does since systemd 254.
 
     Args:
-        text: The file's content; C(None) where there is none.
+        text: The file's content; `None` where there is none.
     """
 
     def unescaped(escaped: str, pattern: str) -> str:

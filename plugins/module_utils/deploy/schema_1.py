@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Records of what was proved as schema 1 had them: texts of files, from which all is read. Pure.
 
-Its C(config) was vLLM's C(--config) file, its C(drop_in) the unit's drop-in, as C(systemd.py) still
+Its `config` was vLLM's `--config` file, its `drop_in` the unit's drop-in, as `systemd.py` still
 writes them.
 """
 
@@ -29,7 +29,7 @@ def _flags(text: str) -> dict[str, Any]:
 
 
 def _words(text: str, dollars: bool = False) -> list[str]:
-    """The words of a line, as C(systemd.quote) or, with dollars, C(argument) writes them."""
+    """The words of a line, as `systemd.quote` or, with dollars, `argument` writes them."""
     words = [
         re.sub(r"\\(.)", r"\1", quoted) or plain
         for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', text)

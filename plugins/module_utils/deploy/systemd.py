@@ -21,10 +21,10 @@ MANAGED = "# Managed by Ansible (compute_plane.vllm). Your own settings: systemc
 
 
 def quote(word: str) -> str:
-    """Quote one word of a unit file's command line or of C(Environment=).
+    """Quote one word of a unit file's command line or of `Environment=`.
 
     systemd.syntax(7), "Quoting", and systemd.unit(5), "Specifiers": backslash and double quote are
-    escaped in double quotes, and C(%) is doubled.
+    escaped in double quotes, and `%` is doubled.
 
     Raises:
         ValueError: The word has a line break or another control character.
@@ -36,7 +36,7 @@ def quote(word: str) -> str:
 
 
 def argument(word: str) -> str:
-    """Quote one argument of C(ExecStart=), where C($) begins a variable (systemd.service(5))."""
+    """Quote one argument of `ExecStart=`, where `$` begins a variable (systemd.service(5))."""
     return quote(word).replace("$", "$$")
 
 
@@ -44,7 +44,7 @@ def service_settings(unit: str) -> list[str]:
     """The settings of a unit file that its processes see.
 
     Left out are comments, what orders units, and what systemd alone goes by: changes of those take
-    effect with C(daemon-reload) and ask for no restart.
+    effect with `daemon-reload` and ask for no restart.
     """
     settings, section = [], ""
     for line in unit.splitlines():
@@ -68,14 +68,14 @@ SYSTEMDS_OWN = frozenset(
         "TasksMax",
     }
 )
-"""Settings that systemd reads anew with C(daemon-reload), for services that run too."""
+"""Settings that systemd reads anew with `daemon-reload`, for services that run too."""
 
 
 def limits(wanted: Mapping[str, str | None]) -> list[str]:
     """The settings of the limits that an instance has of its own.
 
     Args:
-        wanted: C(memory_max) and C(tasks_max), as systemd takes them; C(None) or absent for what
+        wanted: `memory_max` and `tasks_max`, as systemd takes them; `None` or absent for what
             the template unit has.
     """
     names = {"memory_max": "MemoryMax", "tasks_max": "TasksMax"}
@@ -83,7 +83,7 @@ def limits(wanted: Mapping[str, str | None]) -> list[str]:
 
 
 def config_file(unit: str, config: Mapping[str, Any]) -> str:
-    """VLLM's C(--config) file of an instance: one line a flag, each value a JSON scalar or flow.
+    """VLLM's `--config` file of an instance: one line a flag, each value a JSON scalar or flow.
 
     Args:
         unit: The unit's name, for the comment at the top.
@@ -105,7 +105,7 @@ def device_policy(nodes: Sequence[str] | None) -> list[str]:
     those of /proc/devices, of which a driver has some and not others.
 
     Args:
-        nodes: The GPUs' nodes; C(None) allows every GPU, empty none.
+        nodes: The GPUs' nodes; `None` allows every GPU, empty none.
     """
     allowed = []
     if nodes is None:
@@ -135,7 +135,7 @@ def drop_in(
         command: What is run.
         venv: The release's virtual environment.
         environment: Variables of the server.
-        settings: Further lines of C([Service]).
+        settings: Further lines of `[Service]`.
         mounts: Paths whose file systems must be mounted before.
     """
     words = " ".join(argument(word) for word in command)
@@ -170,7 +170,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def variable(environ: bytes | None, name: str) -> str | None:
-    """A variable in a process's environment, as C(/proc/PID/environ) gives it."""
+    """A variable in a process's environment, as `/proc/PID/environ` gives it."""
     prefix = name.encode("ascii") + b"="
     for entry in (environ or b"").split(b"\0"):
         if entry.startswith(prefix):
@@ -179,13 +179,13 @@ def variable(environ: bytes | None, name: str) -> str | None:
 
 
 def needs_start(active_state: str, running: str | None, wanted: str) -> str | None:
-    """Why a service must be started or restarted; C(None) when it need not be.
+    """Why a service must be started or restarted; `None` when it need not be.
 
     The decision rests on what the running server was started with, not on which files this run has
     written: a run that was killed between the two is made good by the next one.
 
     Args:
-        active_state: systemd's C(ActiveState).
+        active_state: systemd's `ActiveState`.
         running: The fingerprint in the running server's environment.
         wanted: The fingerprint of the wanted configuration.
     """

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which attention backend an instance with C(attention_backend: auto) gets. Pure functions.
+"""Which attention backend an instance with `attention_backend: auto` gets. Pure functions.
 
 The plan knows which backends can work and their order; whether one does is seen when a server with
 it answers. What was seen is kept for the host, so that it is tried once.
@@ -30,7 +30,7 @@ NOT_THE_BACKENDS = frozenset(
         "unknown_flag",
     }
 )
-"""Causes of a failed start (C(supervisor/causes.py)) that are there with every backend."""
+"""Causes of a failed start (`supervisor/causes.py`) that are there with every backend."""
 
 
 def key_of(instance: Mapping[str, Any], release: str) -> str:
@@ -52,8 +52,8 @@ def candidates(
     """The instance with each backend that is still to be tried, the next one first.
 
     Args:
-        instance: The instance; C(attention) has C(mechanism), C(key) and C(trial), the order.
-        recorded: The outcome of a former trial, or C(None).
+        instance: The instance; `attention` has `mechanism`, `key` and `trial`, the order.
+        recorded: The outcome of a former trial, or `None`.
 
     Returns:
         Backend and instance; empty where nothing is to be tried.

@@ -39,11 +39,11 @@ def benchmark_figures(text: str | None, fingerprint: str) -> dict[str, Any] | No
     """What a record holds of a benchmark: when, and the two figures that it is known by.
 
     Args:
-        text: The benchmark's result, docs/benchmark.md; C(None) where there is none.
+        text: The benchmark's result, docs/benchmark.md; `None` where there is none.
         fingerprint: The configuration whose figures are wanted.
 
     Returns:
-        C(None) where nothing was measured, or something else: figures belong to their flags.
+        `None` where nothing was measured, or something else: figures belong to their flags.
     """
     try:
         result = json.loads(text or "")
@@ -124,7 +124,7 @@ def _read_record(text: str | None) -> dict[str, Any] | None:
 
 
 def with_state(text: str | None, state: str) -> str | None:
-    """The file of a record whose state alone has changed; C(None) where there is no record."""
+    """The file of a record whose state alone has changed; `None` where there is no record."""
     record = _read_record(text)
     return None if record is None else record_text({**record, "state": state})
 
@@ -149,7 +149,7 @@ def with_public_url(
 
     Args:
         record: The record.
-        url: The address that somebody chose; C(None) for none.
+        url: The address that somebody chose; `None` for none.
         address: The host's, for an endpoint that listens on all addresses, which none could ask.
     """
     if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
@@ -169,7 +169,7 @@ def with_benchmark(text: str | None, result: str) -> dict[str, Any] | None:
         result: The benchmark's result.
 
     Returns:
-        C(None) where there is no record.
+        `None` where there is no record.
     """
     record = _read_record(text)
     if record is None:

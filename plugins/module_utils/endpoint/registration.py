@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Registration of endpoint records with a registry, over HTTP with a bearer token.
 
-A record is at one address, filled in from a template: C(GET) tells what the registry has, C(PUT)
-puts it there, C(DELETE) takes it away. Nothing is sent where the registry has the record already;
+A record is at one address, filled in from a template: `GET` tells what the registry has, `PUT`
+puts it there, `DELETE` takes it away. Nothing is sent where the registry has the record already;
 one that was restarted empty gets it again.
 """
 
@@ -41,7 +41,7 @@ class Reply:
     Attributes:
         status: HTTP status.
         body: The content.
-        retry_after: Seconds that it asks to wait; C(None) when it does not.
+        retry_after: Seconds that it asks to wait; `None` when it does not.
     """
 
     status: int
@@ -53,7 +53,7 @@ def address(template: str, host: str, instance: str) -> str:
     """Where a record is registered.
 
     Args:
-        template: With C({host}) and C({instance}).
+        template: With `{host}` and `{instance}`.
         host: The host's name.
         instance: The instance.
 
@@ -91,7 +91,7 @@ class Registry:
     """A registry.
 
     Args:
-        token: Sent as a bearer token; C(None) for none.
+        token: Sent as a bearer token; `None` for none.
         timeout: Seconds for one answer.
         retries: How often a request is tried again when the registry is not there, slow, or has
             trouble of its own.

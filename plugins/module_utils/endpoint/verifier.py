@@ -51,7 +51,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite im
 
 
 def address_of(url: str) -> str | None:
-    """A server's address without the C(/v1) that clients' settings have; C(None) for none."""
+    """A server's address without the `/v1` that clients' settings have; `None` for none."""
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -76,7 +76,7 @@ class State:
     Attributes:
         revisions: Commit by the name of a branch or tag.
         commits: All files of the repository by commit, as the Hub listed them.
-        indexes: The files that C(model.safetensors.index.json) names, by commit.
+        indexes: The files that `model.safetensors.index.json` names, by commit.
         blobs: The verified blobs by name.
     """
 
@@ -88,7 +88,7 @@ class State:
         self.blobs: dict[str, Blob] = {}
 
     def index(self, commit: str) -> dict[str, Any] | None:
-        """The index of a commit in the form that C(select.select) takes; None where unknown."""
+        """The index of a commit in the form that `select.select` takes; None where unknown."""
         names = self.indexes.get(commit)
         return None if names is None else {"weight_map": {name: name for name in names}}
 
@@ -150,8 +150,8 @@ class RepoCache:
     """A repository's folder in a cache.
 
     Args:
-        cache_dir: The cache, for example C(/var/lib/vllm/hub).
-        repo_id: Like C(Qwen/Qwen2.5-7B-Instruct).
+        cache_dir: The cache, for example `/var/lib/vllm/hub`.
+        repo_id: Like `Qwen/Qwen2.5-7B-Instruct`.
     """
 
     def __init__(self, cache_dir: str, repo_id: str) -> None:
@@ -297,7 +297,7 @@ class RepoCache:
         write_atomically(self._state_path, json.dumps(state.dump(), indent=1) + "\n")
 
     def accept(self, file: RepoFile) -> Blob:
-        """Give a verified C(.incomplete) file its blob's name, for good."""
+        """Give a verified `.incomplete` file its blob's name, for good."""
         part = self.part(file)
         os.chmod(part, 0o644)
         with open(part, "rb") as stream:
@@ -350,7 +350,7 @@ class RepoCache:
     def removal(self, commit: str | None) -> Removal:
         """What deleting a commit, or everything, would take away.
 
-        The rules are those of C(HFCacheInfo.delete_revisions) in huggingface_hub: the snapshot, the
+        The rules are those of `HFCacheInfo.delete_revisions` in huggingface_hub: the snapshot, the
         refs that name it, and the blobs that no other snapshot links to; the whole folder with the
         last snapshot.
 
@@ -414,7 +414,7 @@ def digest(path: str, file: RepoFile) -> str:
         file: What it should be.
 
     Returns:
-        Lower-case hexadecimal; equal to C(file.etag) when the content is right.
+        Lower-case hexadecimal; equal to `file.etag` when the content is right.
     """
     hasher = new_hasher(file)
     with open(path, "rb") as stream:
@@ -426,7 +426,7 @@ def digest(path: str, file: RepoFile) -> str:
 
 
 def new_hasher(file: RepoFile) -> Any:
-    """A hash object that ends in C(expected_digest(file)) for the right content."""
+    """A hash object that ends in `expected_digest(file)` for the right content."""
     if file.sha256 is not None:
         return hashlib.sha256()
     # git-hash-object(1): not a secret's protection but git's own name for the content.

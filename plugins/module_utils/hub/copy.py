@@ -47,7 +47,7 @@ def ssh_command(options: Mapping[str, Any]) -> list[str]:
     """How rsync is to start ssh: it asks nothing, and trusts only the host keys that are given.
 
     Args:
-        options: C(identity_file), C(known_hosts) and C(port), each possibly None.
+        options: `identity_file`, `known_hosts` and `port`, each possibly None.
     """
     command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
     command += ["-o", "ServerAliveInterval=15"]
@@ -62,15 +62,15 @@ def ssh_command(options: Mapping[str, Any]) -> list[str]:
 
 
 class Peer:
-    """Another host's cache; what C(fetch.Hub) offers, as far as the module uses it.
+    """Another host's cache; what `fetch.Hub` offers, as far as the module uses it.
 
     Args:
         cache: The repository's folder here.
-        options: C(source), the other's cache as rsync names it, and those of C(ssh_command).
+        options: `source`, the other's cache as rsync names it, and those of `ssh_command`.
         stall_timeout: Seconds without a byte after which a transfer is ended and resumed.
         retries: How often in a row something is tried again without a byte having come.
         scratch: A directory of this run.
-        report: Told about progress, with the keywords of C(Progress.update).
+        report: Told about progress, with the keywords of `Progress.update`.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What went wrong between this host and the Hub, in words that say what to do.
 
-The codes are those of C(worker.failure), and C(stalled), C(died), C(digest) and C(tools) of
-C(fetch).
+The codes are those of `worker.failure`, and `stalled`, `died`, `digest` and `tools` of
+`fetch`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def explain(
     """The text that ends a run: what is wrong, where, and what to do.
 
     Args:
-        event: A C(failed) event of the worker.
+        event: A `failed` event of the worker.
         repo_id: The repository.
         revision: The revision asked for.
         endpoint: The Hub's address.

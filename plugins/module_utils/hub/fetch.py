@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring files from the Hub: a process of the tools' Python fetches, this one watches and verifies.
 
-The module's own process never talks to the network. It starts the worker (C(worker)), follows
+The module's own process never talks to the network. It starts the worker (`worker`), follows
 the growing files to hash them while they arrive, ends a worker from which no byte comes and starts
 it again where it stood, and waits as long as the Hub asks.
 """
@@ -89,7 +89,7 @@ class HubError(Exception):
     """A failure that ends the run.
 
     Attributes:
-        event: The worker's C(failed) event.
+        event: The worker's `failed` event.
         path: The file it happened with, if it was one.
     """
 
@@ -142,7 +142,7 @@ class Worker:
 
     Args:
         python: The tools' Python.
-        environment: See C(worker_environment).
+        environment: See `worker_environment`.
         hello: The first request.
 
     Raises:
@@ -338,13 +338,13 @@ class Hub:
     Args:
         cache: The repository's folder.
         python: The tools' Python.
-        environment: See C(worker_environment).
+        environment: See `worker_environment`.
         endpoint: The Hub's address.
         token: The token, or None.
         max_workers: Files fetched side by side.
         stall_timeout: Seconds without a byte after which a transfer is ended and resumed.
         retries: How often in a row something is tried again without a byte having come.
-        report: Told about progress, with the keywords of C(Progress.update).
+        report: Told about progress, with the keywords of `Progress.update`.
     """
 
     def __init__(

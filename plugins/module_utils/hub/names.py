@@ -17,7 +17,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO_ID = re.compile(f"{_PART}/{_PART}")
 
 _NAME_MAX = 255
-"""Bytes of a file's name (limits.h): a branch's or tag's name is one in the cache's C(refs)."""
+"""Bytes of a file's name (limits.h): a branch's or tag's name is one in the cache's `refs`."""
 
 
 def repo_id_problem(repo_id: str) -> str | None:

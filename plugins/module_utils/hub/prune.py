@@ -20,7 +20,7 @@ class Snapshot(NamedTuple):
     """One revision of one repository in a cache."""
 
     repository: str
-    """The repository's folder: C(models--ORG--NAME)."""
+    """The repository's folder: `models--ORG--NAME`."""
     commit: str
 
 
@@ -50,7 +50,7 @@ def texts_below(folders: Iterable[str]) -> list[str]:
 
 
 def own_repositories(cache_dir: str) -> list[RepoCache]:
-    """The repositories in a cache that C(hf_model) brought; those of other tools are not ours."""
+    """The repositories in a cache that `hf_model` brought; those of other tools are not ours."""
     found = []
     names = sorted(os.listdir(cache_dir)) if os.path.isdir(cache_dir) else []
     for name in names:

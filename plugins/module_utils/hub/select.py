@@ -4,9 +4,9 @@
 """Which files of a model's repository are fetched: a pure decision over the repository's file list.
 
 Without patterns of the user's own it is what vLLM loads by default from a local directory, read in
-vLLM 0.14.1's C(model_executor/model_loader/default_loader.py) (C(_prepare_weights)),
-C(model_executor/model_loader/weight_utils.py), C(transformers_utils/repo_utils.py) and
-C(model_executor/models/adapters.py).
+vLLM 0.14.1's `model_executor/model_loader/default_loader.py` (`_prepare_weights`),
+`model_executor/model_loader/weight_utils.py`, `transformers_utils/repo_utils.py` and
+`model_executor/models/adapters.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AUXILIARY = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Configuration, tokenizer and chat templates."""
 
 REMOTE_CODE = ("*.py",)
-"""Fetched only for C(--trust-remote-code)."""
+"""Fetched only for `--trust-remote-code`."""
 
 # vLLM's own default for --ignore-patterns is original/**/*; the others hold exports for other
 # engines and checkpoints of the training.
@@ -67,21 +67,21 @@ class Selection(NamedTuple):
     files: list[RepoFile]
     """Sorted by path."""
     weights: str | None
-    """Format of the weights: C(safetensors), C(mistral), C(pytorch); None with own patterns."""
+    """Format of the weights: `safetensors`, `mistral`, `pytorch`; None with own patterns."""
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a path matches one of the patterns, as C(snapshot_download) of huggingface_hub does.
+    """Whether a path matches one of the patterns, as `snapshot_download` of huggingface_hub does.
 
     Args:
         path: Path inside the repository.
-        patterns: Shell patterns; C(*) also matches C(/); a trailing C(/) means all below.
+        patterns: Shell patterns; `*` also matches `/`; a trailing `/` means all below.
     """
     return any(fnmatch.fnmatch(path, p + "*" if p.endswith("/") else p) for p in patterns)
 
 
 def needs_index(files: Iterable[RepoFile], allow: Sequence[str] | None) -> bool:
-    """Whether L(select) needs the text of C(model.safetensors.index.json) to decide."""
+    """Whether L(select) needs the text of `model.safetensors.index.json` to decide."""
     if allow:
         return False
     top = {file.path for file in files if "/" not in file.path}
@@ -101,8 +101,8 @@ def select(
         files: All files of the repository at the commit.
         allow: The user's own patterns instead of the default.
         ignore: Patterns of files left out in any case.
-        trust_remote_code: Fetch Python files too. Has no effect on C(allow).
-        index: Parsed C(model.safetensors.index.json), where C(needs_index) says so.
+        trust_remote_code: Fetch Python files too. Has no effect on `allow`.
+        index: Parsed `model.safetensors.index.json`, where `needs_index` says so.
 
     Raises:
         SelectionError: Nothing matches, or there are no weights that vLLM loads by default.

@@ -4,20 +4,20 @@
 """The process that talks to the Hub, run by the tools' Python, which has huggingface_hub.
 
 It is a filter: one JSON request a line on its standard input, one JSON event a line on its
-standard output (C(fetch.Worker) is the other end). It decides nothing, retries nothing and hides
+standard output (`fetch.Worker` is the other end). It decides nothing, retries nothing and hides
 no delay: every failure is an event. When its input ends, because the module ended however it did,
 it ends.
 
-Requests: C({"op": "hello", "endpoint", "token", "threads", "timeout"}) first, then
-C({"op": "list", "repo_id", "revision"}), C({"op": "read", "repo_id", "commit", "path"}) and
-C({"op": "fetch", "repo_id", "commit", "path", "size", "part", "lock"}), each with an C(id).
-Events: C({"id", "event": "done", ...}) or C({"id", "event": "failed", "code", "message", ...}).
+Requests: `{"op": "hello", "endpoint", "token", "threads", "timeout"}` first, then
+`{"op": "list", "repo_id", "revision"}`, `{"op": "read", "repo_id", "commit", "path"}` and
+`{"op": "fetch", "repo_id", "commit", "path", "size", "part", "lock"}`, each with an `id`.
+Events: `{"id", "event": "done", ...}` or `{"id", "event": "failed", "code", "message", ...}`.
 
-The client's own C(hf_hub_download) is not used for the transfer: since huggingface_hub pull request
+The client's own `hf_hub_download` is not used for the transfer: since huggingface_hub pull request
 4306 it writes into a file of a random name and cannot resume after its process ended. Addresses,
 authentication, sessions, redirects, metadata, locks and errors are the client's.
 
-C(HF_HUB_DISABLE_XET=1) must be in the environment before this starts.
+`HF_HUB_DISABLE_XET=1` must be in the environment before this starts.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Client:
     def fetch(
         self, repo_id: str, commit: str, path: str, size: int, part: str, lock: str
     ) -> dict[str, Any]:
-        """Append to C(part) what is missing of a file."""
+        """Append to `part` what is missing of a file."""
         metadata = self.metadata(repo_id, commit, path)
         # Not its ETag or commit, which mirrors make up: the content is verified in the end.
         if metadata.size is not None and metadata.size != size:
@@ -149,7 +149,7 @@ class Client:
 
 
 def _announced(headers: Any, begin: int) -> int | None:
-    """The whole size of a file, as the answer to a request from C(begin) on announces it."""
+    """The whole size of a file, as the answer to a request from `begin` on announces it."""
     content_range = headers.get("content-range", "")
     if content_range.startswith("bytes ") and content_range.rsplit("/", 1)[-1].isdigit():
         first = content_range[len("bytes ") :].split("-", 1)[0]
@@ -161,7 +161,7 @@ def _announced(headers: Any, begin: int) -> int | None:
 
 
 def failure(error: BaseException, operation: str) -> dict[str, Any]:
-    """An exception as an event: a code that C(errors) knows, and the client's own words."""
+    """An exception as an event: a code that `errors` knows, and the client's own words."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     headers = getattr(response, "headers", {})
@@ -219,7 +219,7 @@ def failure(error: BaseException, operation: str) -> dict[str, Any]:
 def _retry_after(headers: Any) -> float | None:
     """Seconds that the server asks to wait.
 
-    RFC 9110 section 10.2.3 (its form in seconds), and the Hub's C(RateLimit) header
+    RFC 9110 section 10.2.3 (its form in seconds), and the Hub's `RateLimit` header
     (https://huggingface.co/docs/hub/rate-limits).
     """
     value = headers.get("retry-after", "").strip()

@@ -42,7 +42,7 @@ class Requirement(NamedTuple):
     """As the simple index writes it: lower case, dashes."""
     version: str
     marker: str | None
-    """For which interpreters and platforms it counts; C(None) for all."""
+    """For which interpreters and platforms it counts; `None` for all."""
     hashes: frozenset[str]
     """SHA-256 of the files that are the package."""
 
@@ -81,7 +81,7 @@ def parse_lock(text: str) -> list[Requirement]:
     """Read a lock in the requirements format, with hashes.
 
     Raises:
-        ValueError: A line is not C(name==version [; marker] --hash=sha256:…).
+        ValueError: A line is not `name==version [; marker] --hash=sha256:…`.
     """
     found = []
     for raw in text.replace("\\\n", " ").splitlines():
@@ -112,7 +112,7 @@ def platform_tags(platform: str) -> list[str]:
     """The platform tags of wheels that fit a platform, best first (PEP 600).
 
     Args:
-        platform: As in the release data: C(x86_64-manylinux_2_28).
+        platform: As in the release data: `x86_64-manylinux_2_28`.
 
     Raises:
         ValueError: It is not of that form.
@@ -133,7 +133,7 @@ def marker_environment(python: str, platform: str) -> dict[str, str]:
     """What a marker is compared with, for an interpreter that is not the running one (PEP 508).
 
     Args:
-        python: The minor version: C(3.11).
+        python: The minor version: `3.11`.
         platform: As in the release data.
     """
     return {
@@ -173,7 +173,7 @@ def pip_download(pip: Sequence[str], python: str, platform: str) -> list[str]:
 
 
 def wheel_name(filename: str) -> tuple[str, str] | None:
-    """Name and version that a wheel's file name tells; C(None) where it is no wheel's."""
+    """Name and version that a wheel's file name tells; `None` where it is no wheel's."""
     parts = filename[: -len(".whl")].split("-") if filename.endswith(".whl") else []
     return (canonical(parts[0]), parts[1]) if len(parts) in (5, 6) else None
 
@@ -185,13 +185,13 @@ def manifest(
     locks: Mapping[str, tuple[str | None, str]],
     files: Iterable[File],
 ) -> dict[str, Any]:
-    """The content of C(manifest.json): the same for the same bundle.
+    """The content of `manifest.json`: the same for the same bundle.
 
     Args:
         release: The vLLM version.
-        accelerator: C(cuda) or C(cpu).
+        accelerator: `cuda` or `cpu`.
         platform: As in the release data.
-        locks: Minor version of Python (C(None) for the tools) and SHA-256, by the lock's file name.
+        locks: Minor version of Python (`None` for the tools) and SHA-256, by the lock's file name.
         files: Every file of the bundle but the manifest.
     """
     return {
@@ -212,7 +212,7 @@ def manifest(
 
 
 def read_manifest(text: str) -> tuple[dict[str, Any], list[File]]:
-    """Read C(manifest.json).
+    """Read `manifest.json`.
 
     Raises:
         ValueError: It is not one, or of another version of this collection; the text says which.
@@ -240,12 +240,12 @@ def read_manifest(text: str) -> tuple[dict[str, Any], list[File]]:
 def other_bundle(
     content: Mapping[str, Any], lock: str, sha256: str | None, tools: str
 ) -> str | None:
-    """Why a bundle is not the one that is needed; C(None) where it is.
+    """Why a bundle is not the one that is needed; `None` where it is.
 
     Args:
         content: Its manifest.
-        lock: The lock that is needed, as the plan names it: C(0.14.1/cpu-py311.txt).
-        sha256: The hash of that lock; C(None) where only the tools are needed.
+        lock: The lock that is needed, as the plan names it: `0.14.1/cpu-py311.txt`.
+        sha256: The hash of that lock; `None` where only the tools are needed.
         tools: The hash of the tools' lock.
     """
     locks = {str(name): str(row["sha256"]) for name, row in content["locks"].items()}
@@ -268,7 +268,7 @@ def damage(wrong: Sequence[str], total: int) -> str:
     """The line for files that are not as the manifest says.
 
     Args:
-        wrong: For each such file its path and what is wrong: C(wheels/a.whl is missing).
+        wrong: For each such file its path and what is wrong: `wheels/a.whl is missing`.
         total: How many files there are to be.
     """
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

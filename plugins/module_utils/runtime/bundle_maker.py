@@ -68,7 +68,7 @@ class Lock(NamedTuple):
 
     name: str
     python: str | None
-    """The minor version that it is for; C(None) for the tools' lock, which is for all of them."""
+    """The minor version that it is for; `None` for the tools' lock, which is for all of them."""
     text: str
 
     @property
@@ -451,7 +451,7 @@ class BundleMaker(BundleFiles):
         }
 
     def read(self, path: str) -> bytes | None:
-        """A file of the bundle, or C(None)."""
+        """A file of the bundle, or `None`."""
         try:
             with open(self.at(path), "rb") as stream:
                 return stream.read()

@@ -26,7 +26,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof i
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import now
 
 Versions = dict[str, Any]
-"""What an environment's own Python says: version by name, C(None) where there is none."""
+"""What an environment's own Python says: version by name, `None` where there is none."""
 
 LOCK = "requirements.txt"
 """The lock that a venv was built from, in the venv."""
@@ -50,7 +50,7 @@ class Locked:
         self.full = full
 
     def record(self) -> dict[str, Any] | None:
-        """What was recorded when it was proved, or C(None) if it is not."""
+        """What was recorded when it was proved, or `None` if it is not."""
         marker = read(os.path.join(self.path, PROVED))
         if marker is None or not is_proved(marker, self.sha256):
             return None

@@ -59,7 +59,7 @@ class Damage(NamedTuple):
         return any(self)
 
     def text(self, limit: int = 5) -> str:
-        """The files, as a person reads them; of each kind C(limit) at most."""
+        """The files, as a person reads them; of each kind `limit` at most."""
         parts = []
         for kind, paths in zip(self._fields, self):
             if paths:
@@ -163,7 +163,7 @@ def make(venv: str, found: Mapping[str, tuple[int, int]], doubt: bool = False) -
 
     Args:
         venv: The venv's path.
-        found: What C(scan) returned.
+        found: What `scan` returned.
         doubt: Whether files may have been changed since they were unpacked. Such as are newer than
             their package's own description, which is unpacked last, have time 0 in the manifest, so
             that comparing reads them; and a RECORD that does not name that description is wrong.
@@ -240,7 +240,7 @@ def compare(
     Args:
         venv: The venv's path.
         entries: Its manifest.
-        found: What C(scan) returned.
+        found: What `scan` returned.
         full: Read every file, not only those whose time or size differs.
 
     Returns:

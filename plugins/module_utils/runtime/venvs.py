@@ -17,7 +17,7 @@ def own_path(venv: str, suffix: str, own_dir: str = OWN) -> str:
 
     Args:
         venv: The environment.
-        suffix: C(.json) for what was proved of it, C(.pycache) for its bytecode.
+        suffix: `.json` for what was proved of it, `.pycache` for its bytecode.
         own_dir: Where such files are.
     """
     name = hashlib.sha256(venv.encode()).hexdigest()[:12]

@@ -171,7 +171,7 @@ class Changes:
 
         Args:
             wanted: What was not proved.
-            former: What was proved before; C(None) for nothing.
+            former: What was proved before; `None` for nothing.
             failure: What was wrong.
             evidence: What the proof found.
 
@@ -243,7 +243,7 @@ class Changes:
         """Write down which attention backend works.
 
         Args:
-            key: What it holds for, C(trials.key_of).
+            key: What it holds for, `trials.key_of`.
             changed: What was tried.
         """
         outcomes = read_trials(read(self.paths.trials))

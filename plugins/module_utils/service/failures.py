@@ -13,7 +13,7 @@ class Failed(Exception):
 
     Args:
         message: What was wrong, and what is the case now.
-        evidence: What a proof found that failed, as C(proof.evidence_of) makes it.
+        evidence: What a proof found that failed, as `proof.evidence_of` makes it.
     """
 
     def __init__(self, message: str, evidence: dict[str, Any] | None = None) -> None:
@@ -26,7 +26,7 @@ class StartFailed(Failed):
 
     Args:
         message: What was seen.
-        cause: The cause that the supervisor found, as in C(causes.py); C(None) without one.
+        cause: The cause that the supervisor found, as in `causes.py`; `None` without one.
         evidence: As in :class:`Failed`.
     """
 

@@ -56,7 +56,7 @@ class Installed:
     Args:
         paths: Where they are.
         user: The servers' system user and group.
-        api_keys: The keys that are wanted by instance; C(None) leaves those that there are.
+        api_keys: The keys that are wanted by instance; `None` leaves those that there are.
     """
 
     def __init__(self, paths: Paths, user: str, api_keys: Mapping[str, str] | None) -> None:
@@ -114,7 +114,7 @@ class Installed:
         return []
 
     def key(self, name: str) -> str | None:
-        """The key that a server started now would demand; C(None) for none."""
+        """The key that a server started now would demand; `None` for none."""
         for file in self.secrets(name):
             return read_environment_file(file.text).get(API_KEY)
         return read_environment_file(read(self.paths.environment(name))).get(API_KEY)
@@ -157,10 +157,10 @@ def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] |
     Args:
         gpus: Their UUIDs.
         information: What the driver says of each GPU that there is, in
-            C(/proc/driver/nvidia/gpus/*/information): C(GPU UUID:) and C(Device Minor:).
+            `/proc/driver/nvidia/gpus/*/information`: `GPU UUID:` and `Device Minor:`.
 
     Returns:
-        Such as C(/dev/nvidia0), in the order of the UUIDs; C(None) when the driver does not tell.
+        Such as `/dev/nvidia0`, in the order of the UUIDs; `None` when the driver does not tell.
     """
     minors = {}
     for text in information:
@@ -173,7 +173,7 @@ def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] |
 
 
 def nodes_of(environment: Mapping[str, Any]) -> list[str] | None:
-    """The device nodes of an instance's GPUs; C(None) when the driver does not tell.
+    """The device nodes of an instance's GPUs; `None` when the driver does not tell.
 
     Args:
         environment: The instance's variables.

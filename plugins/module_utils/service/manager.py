@@ -28,7 +28,7 @@ class Manager:
     """systemd.
 
     Args:
-        run: Runs a program: its exit status, output and errors; C(AnsibleModule.run_command).
+        run: Runs a program: its exit status, output and errors; `AnsibleModule.run_command`.
     """
 
     def __init__(self, run: Callable[..., tuple[int, str, str]]) -> None:
@@ -58,7 +58,7 @@ class Manager:
         return "\n".join(output.strip().splitlines()[-lines:])
 
     def environ(self, state: dict[str, str]) -> bytes | None:
-        """The environment that a unit's running server was started with; C(None) without one."""
+        """The environment that a unit's running server was started with; `None` without one."""
         pid = int(state.get("MainPID") or 0)
         if not pid:
             return None
@@ -69,7 +69,7 @@ class Manager:
             return None
 
     def running(self, state: dict[str, str]) -> str | None:
-        """The fingerprint of a unit's running server; C(None) without one."""
+        """The fingerprint of a unit's running server; `None` without one."""
         return variable(self.environ(state), FINGERPRINT)
 
     def verify(self, deployments: Sequence[Deployment]) -> None:

@@ -45,7 +45,7 @@ class Paths:
         return cls(**{name: params[name] for name in names if name in params})
 
     def config(self, name: str) -> str:
-        """An instance's C(--config) file."""
+        """An instance's `--config` file."""
         return os.path.join(self.etc_dir, f"{name}.yaml")
 
     def environment(self, name: str) -> str:

@@ -51,7 +51,7 @@ class Prover:
 
     Args:
         installed: The files of the services.
-        params: The module's, with those of C(verify.run) and C(answer_timeout).
+        params: The module's, with those of `verify.run` and `answer_timeout`.
         progress: Where it is shown what is done.
         warn: Takes what is wrong and no error.
     """
@@ -136,10 +136,10 @@ class Prover:
         return record, File(record_path(self.etc_dir, wanted.name), record_text(record))
 
     def verify_briefly(self, wanted: Deployment) -> dict[str, Any] | None:
-        """Verify a server on which the suite has passed before, as M(vllm_verify) does.
+        """Verify a server on which the suite has passed before, as `vllm_verify` does.
 
         Returns:
-            What that module returns of it; C(None) where it has work: the suite is due, the answer
+            What that module returns of it; `None` where it has work: the suite is due, the answer
             is wrong, or the endpoint record has to be written.
         """
         suite = self.suite(wanted.name)

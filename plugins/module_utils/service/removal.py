@@ -56,7 +56,7 @@ def configured_paths(text: str) -> list[str]:
 
 
 def nature(folder: str) -> str | None:
-    """What a directory holds that people keep; C(None) for anything else."""
+    """What a directory holds that people keep; `None` for anything else."""
     try:
         names = set(os.listdir(folder))
     except OSError:
@@ -72,7 +72,7 @@ class Decision:
     """Goes through our directories and decides about each entry.
 
     Args:
-        hub: Where models of a Hub are, beside V(/var/lib/vllm/hub).
+        hub: Where models of a Hub are, beside `/var/lib/vllm/hub`.
         models: Whether these models are to go.
         keep: Further paths that stay, each with the reason.
         mounts: Where file systems are mounted.

@@ -53,7 +53,7 @@ class Services:
 
     Args:
         module: The module that runs, with :data:`ARGUMENTS` among its parameters; one that starts
-            nothing may leave out all but C(DIRECTORIES), C(user) and C(progress).
+            nothing may leave out all but `DIRECTORIES`, `user` and `progress`.
 
     Attributes:
         results: What the task returns of each instance, by name.

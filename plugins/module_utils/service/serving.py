@@ -21,7 +21,7 @@ def proved(services: Services, name: str) -> Deployment:
 
 
 def why_not(services: Services, wanted: Deployment) -> str | None:
-    """Why a deployment does not serve; C(None) when it does."""
+    """Why a deployment does not serve; `None` when it does."""
     state = services.show([wanted.unit_name])[wanted.unit_name]
     return needs_start(state.get("ActiveState", ""), services.running(state), wanted.fingerprint)
 

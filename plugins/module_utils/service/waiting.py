@@ -38,7 +38,7 @@ SUPERVISORS_TIME = 60.0
 def log_text(line: str) -> str:
     """A line of vLLM's log without its process, level, time and source.
 
-    C((APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved) becomes C(Resolved).
+    `(APIServer pid=924) INFO 11-22 22:05:28 [model.py:530] Resolved` becomes `Resolved`.
     """
     return _LOG_PREFIX.sub("", line)
 
@@ -50,8 +50,8 @@ def has_crashed(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
     """Whether a service that was just started has ended by itself.
 
     Args:
-        before: C(systemctl show) when it was started.
-        after: C(systemctl show) now.
+        before: `systemctl show` when it was started.
+        after: `systemctl show` now.
     """
     if after.get("ActiveState") == "failed":
         return True
@@ -97,11 +97,11 @@ class Starter:
         self.clock = clock
 
     def reason(self, wanted: Deployment, state: dict[str, str]) -> str | None:
-        """Why an instance must be started; C(None) when it need not be.
+        """Why an instance must be started; `None` when it need not be.
 
         Args:
             wanted: What it shall be.
-            state: Its unit's, of C(Manager.show).
+            state: Its unit's, of `Manager.show`.
         """
         environ = self.manager.environ(state)
         reason = needs_start(
@@ -170,7 +170,7 @@ class Starter:
             self.clock.sleep(POLL)
 
     def verdict(self, wanted: Deployment, since: float) -> StartFailed | None:
-        """What the supervisor has found about a server that failed; C(None) where it said nothing.
+        """What the supervisor has found about a server that failed; `None` where it said nothing.
 
         Args:
             wanted: The deployment that was started.

@@ -66,7 +66,7 @@ class Places:
 
 
 def names_in(listed: Iterable[str], pattern: str) -> set[str]:
-    """Names of instances among file names, by a pattern with a group C(name)."""
+    """Names of instances among file names, by a pattern with a group `name`."""
     return {match.group("name") for match in (re.match(pattern, one) for one in listed) if match}
 
 
@@ -125,7 +125,7 @@ def api_key(cgroup: str) -> str | None:
 
 
 def last_words(show: Mapping[str, str]) -> Verdict | None:
-    """What the supervisor said when it ended the last run; C(None) when it did not end it."""
+    """What the supervisor said when it ended the last run; `None` when it did not end it."""
     directory, began = show.get("RuntimeDirectory"), started(show)
     text = read_file(f"/run/{directory}/verdict.json") if directory else None
     try:
@@ -307,7 +307,7 @@ def failure(instance: Instance, verdict: Verdict, why: str, lines: int) -> str:
     Args:
         instance: The instance.
         verdict: What it is doing.
-        why: Why it is not waited for any longer, such as C(after 600 s).
+        why: Why it is not waited for any longer, such as `after 600 s`.
         lines: How many lines of the log to show.
     """
     parts = [f"{instance.unit}: {verdict.state}, {why}: {verdict.summary}."]

@@ -22,7 +22,7 @@ def compile_caches(environ: Mapping[str, str]) -> list[str]:
     Folders elsewhere, where a drop-in of the user's has put them, may be others' too.
 
     Args:
-        environ: The unit's environment: C(CACHE_DIRECTORY) (systemd.exec(5)), and the variables by
+        environ: The unit's environment: `CACHE_DIRECTORY` (systemd.exec(5)), and the variables by
             which vLLM (vllm/compilation/backends.py, decorators.py), Triton and torch's inductor
             find their caches.
     """
@@ -58,7 +58,7 @@ def remove_compile_caches(environ: Mapping[str, str], run_dir: str) -> dict[str,
         run_dir: The unit's runtime directory, where it is kept when that was done last.
 
     Returns:
-        Bytes by folder of what was removed; C(None) where it was removed a short time ago, or there
+        Bytes by folder of what was removed; `None` where it was removed a short time ago, or there
         is nothing to remove.
     """
     marker = os.path.join(run_dir, _MARKER)

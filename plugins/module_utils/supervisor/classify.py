@@ -77,12 +77,12 @@ class Verdict:
     """What a server is doing.
 
     Attributes:
-        state: One of C(STATES).
+        state: One of `STATES`.
         summary: One sentence for a person.
         evidence: The figures it rests on, with units.
-        remedy: What to do about it; C(None) where there is nothing to do.
-        percent: How far the loading of the weights is; C(None) where that is not known.
-        cause: What the log says, as a short name such as C(no_compiler); C(None) without one.
+        remedy: What to do about it; `None` where there is nothing to do.
+        percent: How far the loading of the weights is; `None` where that is not known.
+        cause: What the log says, as a short name such as `no_compiler`; `None` without one.
     """
 
     state: str
@@ -97,7 +97,7 @@ def classify(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     """Say what a server is doing.
 
     Args:
-        samples: Looks at it, oldest first; those of the last C(busy_stall) seconds are enough.
+        samples: Looks at it, oldest first; those of the last `busy_stall` seconds are enough.
         log: What it has written since its last start, oldest line first; the end of it is enough.
         limits: When standing still is hanging.
 
@@ -122,7 +122,7 @@ def classify(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
 
 
 def size(count: float) -> str:
-    """Bytes in binary units, as memory is sold: C(14.3 GiB)."""
+    """Bytes in binary units, as memory is sold: `14.3 GiB`."""
     for unit, one in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if abs(count) >= one:
             return f"{count / one:.1f} {unit}"
@@ -158,7 +158,7 @@ def _engine_seconds(sample: Sample, pids: Collection[int]) -> float:
 
 
 def _cores(first: Sample, last: Sample, engine_only: bool) -> float | None:
-    """CPU seconds a second between two samples; C(None) where that cannot be told.
+    """CPU seconds a second between two samples; `None` where that cannot be told.
 
     Args:
         first: The earlier sample.

@@ -5,7 +5,7 @@
 
 New connections are refused by the supervisor (port.py); one that a client keeps open stays with the
 server, and only the server can refuse what comes over it. vLLM takes this class by its flag
-C(--middleware) (vllm/entrypoints/openai/api_server.py, build_app).
+`--middleware` (vllm/entrypoints/openai/api_server.py, build_app).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Notifier:
     """Sender of states to the service manager; silent where none listens.
 
     Args:
-        address: C($NOTIFY_SOCKET); a path, or an abstract address beginning with C(@).
+        address: `$NOTIFY_SOCKET`; a path, or an abstract address beginning with `@`.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -26,7 +26,7 @@ class Notifier:
         self._status: str | None = None
 
     def send(self, *lines: str) -> None:
-        """Send lines such as C(READY=1) in one datagram."""
+        """Send lines such as `READY=1` in one datagram."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
@@ -36,7 +36,7 @@ class Notifier:
                 connection.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
 
     def status(self, text: str) -> None:
-        """Say what is going on, where it is something new; C(systemctl status) shows it."""
+        """Say what is going on, where it is something new; `systemctl status` shows it."""
         text = " ".join(text.split())
         if text != self._status:
             self._status = text

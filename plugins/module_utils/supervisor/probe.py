@@ -23,7 +23,7 @@ class Address:
         host: An address that this host itself reaches.
         port: The TCP port.
         model: The name that requests give.
-        api_key: Sent as a bearer token; C(None) for none.
+        api_key: Sent as a bearer token; `None` for none.
         tls: Whether the server speaks TLS. Its certificate names the outside's host, not this
             one, and is not checked.
     """
@@ -40,7 +40,7 @@ class ProbeFailed(Exception):
 
 
 def read_config(text: str) -> dict[str, object]:
-    """The flags in vLLM's C(--config) file as this collection writes it: C(key: JSON) lines."""
+    """The flags in vLLM's `--config` file as this collection writes it: `key: JSON` lines."""
     config: dict[str, object] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
@@ -82,7 +82,7 @@ def connect(address: Address, timeout: float) -> http.client.HTTPConnection:
 def ask(
     connection: http.client.HTTPConnection, address: Address, path: str, body: object = None
 ) -> bytes:
-    """Ask for a path over a connection, which stays open: C(GET), or C(POST) with a body.
+    """Ask for a path over a connection, which stays open: `GET`, or `POST` with a body.
 
     Raises:
         ProbeFailed: There was no answer within the connection's time, or its status is not 200.
@@ -115,7 +115,7 @@ def request(address: Address, path: str, body: object, timeout: float) -> bytes:
 def complete_one_token(address: Address, timeout: float) -> None:
     """Have the engine compute one token.
 
-    C(/health) and C(/v1/models) answer 200 also when the engine hangs (vllm issue 42897).
+    `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897).
 
     Raises:
         ProbeFailed: No token came back.
@@ -132,7 +132,7 @@ def complete_one_token(address: Address, timeout: float) -> None:
 
 @dataclass(frozen=True)
 class Counters:
-    """What C(/metrics) says of the engine.
+    """What `/metrics` says of the engine.
 
     Attributes:
         running: Requests that are being computed.
@@ -167,7 +167,7 @@ _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
 
 def read_counters(text: str) -> Counters:
-    """Read what C(/metrics) answered, summed over engines and labels."""
+    """Read what `/metrics` answered, summed over engines and labels."""
     sums: dict[str, float] = {}
     for name, value in _SAMPLE.findall(text):
         sums[name] = sums.get(name, 0.0) + float(value)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The supervisor: starts a vLLM server, says when it is ready, watches over it, and stops it well.
 
-systemd sees C(Type=notify): READY=1 after a real token, STATUS= all the time, WATCHDOG=1 while the
+systemd sees `Type=notify`: READY=1 after a real token, STATUS= all the time, WATCHDOG=1 while the
 server is not found to hang. Whatever ends by itself, also with status 0 (vllm issue 48966), is a
 failure, is told with its cause, and leaves no process behind.
 
@@ -289,7 +289,7 @@ class Supervisor:
         """Remove the instance's compiled code where that is what keeps a server from running.
 
         Returns:
-            The verdict with what was done; C(None) where there was nothing to mend.
+            The verdict with what was done; `None` where there was nothing to mend.
         """
         if verdict.cause != "corrupt_compile_cache":
             return None
@@ -430,7 +430,7 @@ class Supervisor:
 
 
 def status_line(verdict: classify.Verdict, sample: Sample) -> str:
-    """What C(systemctl status) shows: the state, how far it is, how much there is to do."""
+    """What `systemctl status` shows: the state, how far it is, how much there is to do."""
     if verdict.state in classify.ON_THE_WAY:
         return verdict.state if verdict.percent is None else f"{verdict.state} {verdict.percent} %"
     if verdict.state in classify.SERVING and sample.running is not None:

@@ -21,7 +21,7 @@ def adopt_orphans() -> None:
 
 
 def parent_and_name(stat: str) -> tuple[int, str, str]:
-    """Parent, state and name in the text of C(/proc/PID/stat) (proc(5))."""
+    """Parent, state and name in the text of `/proc/PID/stat` (proc(5))."""
     name = stat[stat.index("(") + 1 : stat.rindex(")")]
     state, parent = stat[stat.rindex(")") + 2 :].split()[:2]
     return int(parent), state, name

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What one look at a server shows: its processes, its card, its port, its counters.
 
-Everything is read from the kernel, from NVML and from the server's own C(/metrics), with no more
+Everything is read from the kernel, from NVML and from the server's own `/metrics`, with no more
 rights than a process of the server's user has; root sees the same from outside. What cannot be
-read is C(None), which never means zero.
+read is `None`, which never means zero.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COMPILERS = (
 )
 """Programs that a compilation consists of, as the kernel names them (15 bytes at most)."""
 SCRAPE_TIMEOUT = 5.0
-"""Seconds that C(/metrics) and C(/health) may take."""
+"""Seconds that `/metrics` and `/health` may take."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Completion:
     """What became of a one-token completion that was asked for to see whether the engine computes.
 
     Attributes:
-        outcome: C(answered); C(waiting), it is not back yet; C(timeout), nobody waits for it any
-            more; C(failed), refused or answered with an error; C(denied), the server wants a key,
+        outcome: `answered`; `waiting`, it is not back yet; `timeout`, nobody waits for it any
+            more; `failed`, refused or answered with an error; `denied`, the server wants a key,
             which says nothing about the engine.
         seconds: How long it took, or has been under way.
         detail: The error's text; empty for the others.
@@ -70,10 +70,10 @@ class Process:
 
     Attributes:
         pid: Its number.
-        name: What it calls itself, such as C(VLLM::EngineCore) or C(cc1plus).
+        name: What it calls itself, such as `VLLM::EngineCore` or `cc1plus`.
         state: The kernel's letter: R, S, D (waiting for a device), T (stopped), t (traced), Z.
         cpu_seconds: CPU time it has used, with that of children it has waited for.
-        gpu_bytes: GPU memory it holds; C(None) when NVML does not tell.
+        gpu_bytes: GPU memory it holds; `None` when NVML does not tell.
         unit: The systemd unit that it belongs to, for strays.
     """
 
@@ -87,30 +87,30 @@ class Process:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at one instance. C(None): not asked, or not to be had.
+    """One look at one instance. `None`: not asked, or not to be had.
 
     Attributes:
         at: When it was taken, seconds on the monotonic clock.
         age: Seconds since the server was started.
-        active_state: systemd's C(ActiveState).
-        sub_state: systemd's C(SubState).
-        result: systemd's C(Result): C(success), C(exit-code), C(oom-kill), C(watchdog), …
-        restarts: systemd's C(NRestarts).
-        is_notify: Whether C(active) means that the server has answered (C(Type=notify)).
+        active_state: systemd's `ActiveState`.
+        sub_state: systemd's `SubState`.
+        result: systemd's `Result`: `success`, `exit-code`, `oom-kill`, `watchdog`, …
+        restarts: systemd's `NRestarts`.
+        is_notify: Whether `active` means that the server has answered (`Type=notify`).
         exit_status: Exit status of the server when it has ended; negative is a signal's number.
         processes: The live processes of the instance; the one that takes samples is not in it.
         cpu_seconds: CPU time of all of them, and of those that have ended.
         read_bytes: Bytes read from disks.
         written_bytes: Bytes written to disks.
         memory_bytes: Memory in use.
-        memory_max_bytes: The unit's limit of it (C(MemoryMax)).
+        memory_max_bytes: The unit's limit of it (`MemoryMax`).
         oom_kills: How often the kernel has killed something in the unit for that limit.
         gpu_bytes: GPU memory held by these processes.
         gpu_utilization: The busiest of the cards they are on, in percent.
         compilers: Names of compiler processes that run below the server.
         listening: Whether somebody listens on the port.
-        health: Status that C(/health) answered; 0 for no answer within the time.
-        running: Requests under way, from C(/metrics).
+        health: Status that `/health` answered; 0 for no answer within the time.
+        running: Requests under way, from `/metrics`.
         waiting: Requests that wait for their turn.
         work: The counters that move with every step of the engine.
         completion: The newest completion of our own.
@@ -175,11 +175,11 @@ SHOW = (
     "StatusText",
     "UnitFileState",
 )
-"""Properties of C(systemctl show) that :meth:`Sampler.take` reads, and those that tell the rest."""
+"""Properties of `systemctl show` that :meth:`Sampler.take` reads, and those that tell the rest."""
 
 
 def read_file(path: str, limit: int = 1 << 20) -> str | None:
-    """The text of a file of the kernel's; C(None) when it is not there or not ours to read."""
+    """The text of a file of the kernel's; `None` when it is not there or not ours to read."""
     try:
         with open(path, "rb") as stream:
             return stream.read(limit).decode("utf-8", "replace")
@@ -188,7 +188,7 @@ def read_file(path: str, limit: int = 1 << 20) -> str | None:
 
 
 def number(text: str | None) -> int | None:
-    """A number that stands alone; C(None) for anything else, such as C(max)."""
+    """A number that stands alone; `None` for anything else, such as `max`."""
     try:
         return int(text or "")
     except ValueError:
@@ -196,7 +196,7 @@ def number(text: str | None) -> int | None:
 
 
 def table(text: str | None) -> dict[str, int]:
-    """Lines of a name and a number, as in C(cpu.stat), C(memory.events) and C(/proc/PID/io)."""
+    """Lines of a name and a number, as in `cpu.stat`, `memory.events` and `/proc/PID/io`."""
     rows = {}
     for line in (text or "").splitlines():
         words = line.replace(":", " ").split()
@@ -206,7 +206,7 @@ def table(text: str | None) -> dict[str, int]:
 
 
 def disk_bytes(text: str | None) -> tuple[int, int] | None:
-    """Bytes read and written in C(io.stat) of a control group (kernel's cgroup-v2.rst)."""
+    """Bytes read and written in `io.stat` of a control group (kernel's cgroup-v2.rst)."""
     if text is None:
         return None
     return (
@@ -216,7 +216,7 @@ def disk_bytes(text: str | None) -> tuple[int, int] | None:
 
 
 def is_listening(tables: Iterable[str | None], port: int) -> bool | None:
-    """Whether a port is listened on, by C(/proc/net/tcp) and C(tcp6)."""
+    """Whether a port is listened on, by `/proc/net/tcp` and `tcp6`."""
     texts = [text for text in tables if text is not None]
     if not texts:
         return None
@@ -230,7 +230,7 @@ def is_listening(tables: Iterable[str | None], port: int) -> bool | None:
 
 
 def parse_process(pid: int, stat: str, title: str | None) -> Process | None:
-    """One process from C(/proc/PID/stat) and C(cmdline) (proc(5)); C(None) for a zombie."""
+    """One process from `/proc/PID/stat` and `cmdline` (proc(5)); `None` for a zombie."""
     try:
         name = stat[stat.index("(") + 1 : stat.rindex(")")]
         fields = stat[stat.rindex(")") + 2 :].split()
@@ -249,7 +249,7 @@ class ControlGroup:
     """The control group of a unit, in whichever layout this host has.
 
     Args:
-        path: As systemd names it, such as C(/system.slice/vllm.slice/vllm@chat.service); C(None)
+        path: As systemd names it, such as `/system.slice/vllm.slice/vllm@chat.service`; `None`
             for this process's own.
     """
 
@@ -272,7 +272,7 @@ class ControlGroup:
         return read_file(os.path.join(folder, self.path.lstrip("/"), name))
 
     def pids(self) -> list[int] | None:
-        """Its processes; C(None) where there is no such group."""
+        """Its processes; `None` where there is no such group."""
         text = self.read("systemd", "cgroup.procs")
         return None if text is None else [int(pid) for pid in text.split()]
 
@@ -289,7 +289,7 @@ class ControlGroup:
         return disk_bytes(self.read("blkio", "io.stat")) if self._unified else None
 
     def memory(self) -> tuple[int | None, int | None, int | None]:
-        """Bytes in use, the limit (C(None) without one), and how often it killed."""
+        """Bytes in use, the limit (`None` without one), and how often it killed."""
         if self._unified:
             return (
                 number(self.read("memory", "memory.current")),
@@ -372,7 +372,7 @@ class Cards:
         return found
 
     def read(self, timeout: float = 5.0) -> list[tuple[dict[int, int | None], float | None]] | None:
-        """Memory by process, and utilization in percent, of each card; C(None) without NVML."""
+        """Memory by process, and utilization in percent, of each card; `None` without NVML."""
         if self._library is None or self._hangs:
             return None
         answers: list[list[tuple[dict[int, int | None], float | None]]] = []
@@ -404,8 +404,8 @@ def belongs_to(instance: str, command: str, environment: str) -> bool:
 
     Args:
         instance: The instance's name.
-        command: C(/proc/PID/cmdline).
-        environment: C(/proc/PID/environ).
+        command: `/proc/PID/cmdline`.
+        environment: `/proc/PID/environ`.
     """
     words = command.split("\0")
     for word, following in zip(words, words[1:]):
@@ -429,7 +429,7 @@ def ended_with(show: Mapping[str, str]) -> int | None:
 
 
 def started(show: Mapping[str, str]) -> float | None:
-    """When a unit's main process was started, on the monotonic clock; C(None) for never."""
+    """When a unit's main process was started, on the monotonic clock; `None` for never."""
     micro = number(show.get("ExecMainStartTimestampMonotonic"))
     return micro / 1e6 if micro else None
 
@@ -438,8 +438,8 @@ class Sampler:
     """Takes samples of one instance.
 
     Args:
-        address: Where it answers; C(None) asks nothing over the network.
-        cgroup: The unit's control group as systemd names it (C(ControlGroup=)); C(None) for this
+        address: Where it answers; `None` asks nothing over the network.
+        cgroup: The unit's control group as systemd names it (`ControlGroup=`); `None` for this
             process's own, which is how the supervisor uses it.
         exclude: Processes that are not the server's, such as the supervisor itself.
         gpu: Whether to ask NVML.
@@ -473,9 +473,9 @@ class Sampler:
         Args:
             age: Seconds since the server was started, where the caller knows it.
             completion: The newest completion of the caller's own.
-            show: What C(systemctl show) says of the unit; from outside only.
+            show: What `systemctl show` says of the unit; from outside only.
             exit_status: The server's exit status, when it has ended.
-            health: Whether to ask C(/health) too.
+            health: Whether to ask `/health` too.
         """
         show = show or {}
         at = time.monotonic()

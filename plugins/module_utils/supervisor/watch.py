@@ -57,7 +57,7 @@ class Questions:
 
     @property
     def newest(self) -> Completion | None:
-        """What became of the newest question; C(None) before the first."""
+        """What became of the newest question; `None` before the first."""
         if self._thread is not None and self._thread.is_alive():
             return Completion("waiting", time.monotonic() - self._began)
         return self._answer

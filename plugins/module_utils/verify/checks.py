@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The built-in checks of the suite, and the run of a suite.
 
-A check returns what it saw, or raises: C(Wrong) when the endpoint or the model is wrong, C(Skip)
+A check returns what it saw, or raises: `Wrong` when the endpoint or the model is wrong, `Skip`
 when it does not apply or cannot be made here.
 """
 
@@ -110,7 +110,7 @@ class Machine(Protocol):
     """What checks ask of the machine that the endpoint runs on."""
 
     def gpus(self) -> list[dict[str, Any]]:
-        """The GPUs as C(gpu_info) returns them."""
+        """The GPUs as `gpu_info` returns them."""
 
     def journal(self, unit: str, pattern: str) -> list[str]:
         """The lines of a unit's present run that match a pattern, oldest first."""
@@ -131,7 +131,7 @@ class Checks:
     Args:
         client: The endpoint.
         subject: What is known of it.
-        machine: Where it runs; C(None) when that is elsewhere.
+        machine: Where it runs; `None` when that is elsewhere.
     """
 
     def __init__(self, client: Client, subject: Subject, machine: Machine | None) -> None:
@@ -164,12 +164,12 @@ class Checks:
     # -- the server -----------------------------------------------------------------------------
 
     def health(self) -> str:
-        """C(/health) answers 200."""
+        """`/health` answers 200."""
         self.client.ask(Request("/health")).must_be(200)
         return "200"
 
     def version(self) -> str:
-        """The server is the wanted release; a local label such as C(+cpu) does not count."""
+        """The server is the wanted release; a local label such as `+cpu` does not count."""
         if self.subject.release is None:
             raise Skip("no release is wanted")
         version = str(self.client.ask(Request("/version")).json().get("version"))
@@ -466,10 +466,10 @@ class Checks:
         """Make one check, and again as often as it may be retried.
 
         Returns:
-            C(name), C(check) (its kind), C(severity), C(outcome) (C(passed), C(failed) or
-            C(skipped)), C(passed) (it has not failed), C(detail), C(question), C(answer),
-            C(figures), C(seconds), C(model_seconds) (the part of it that was spent waiting for the
-            endpoint) and C(tries).
+            `name`, `check` (its kind), `severity`, `outcome` (`passed`, `failed` or
+            `skipped`), `passed` (it has not failed), `detail`, `question`, `answer`,
+            `figures`, `seconds`, `model_seconds` (the part of it that was spent waiting for the
+            endpoint) and `tries`.
         """
         began, waited = time.monotonic(), self.client.model_seconds
         usual = self.client.timeout

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An OpenAI-compatible endpoint as the checks see it: questions, whole answers, times.
 
-The module's own process never talks to the network; C(worker) does, with httpx.
+The module's own process never talks to the network; `worker` does, with httpx.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Request:
 
     Attributes:
         path: With its leading slash.
-        body: Sent as JSON by C(POST); C(None) for C(GET).
-        auth: C(key) for the endpoint's key (where it has one), C(none), or C(wrong).
-        timeout: Seconds for the whole answer; C(None) for the client's.
+        body: Sent as JSON by `POST`; `None` for `GET`.
+        auth: `key` for the endpoint's key (where it has one), `none`, or `wrong`.
+        timeout: Seconds for the whole answer; `None` for the client's.
     """
 
     path: str
@@ -69,11 +69,11 @@ class Answer:
 
     Attributes:
         path: What was asked.
-        status: HTTP status; C(None) where there was none.
+        status: HTTP status; `None` where there was none.
         text: The body, as far as it came.
-        problem: Why the body is not whole; C(None) when it is.
+        problem: Why the body is not whole; `None` when it is.
         seconds: Until the end.
-        first: Seconds to the first byte of generated content, C(None) where none came.
+        first: Seconds to the first byte of generated content, `None` where none came.
     """
 
     path: str
@@ -145,9 +145,9 @@ class Client:
 
     Args:
         python: A Python that has httpx and fastjsonschema.
-        url: The server's address without a path, such as C(http://127.0.0.1:8000).
+        url: The server's address without a path, such as `http://127.0.0.1:8000`.
         model: The served model's name.
-        key: The API key, or C(None).
+        key: The API key, or `None`.
         timeout: Seconds for an answer, where a request says nothing else.
         threads: Requests at once.
         ca_path: A file of certificate authorities instead of the system's.
@@ -272,7 +272,7 @@ class Client:
         return self.ask(self.chat_request(messages, **parameters))
 
     def validate(self, schema: Mapping[str, Any], value: Any) -> str | None:
-        """What is wrong with a value by a JSON schema; C(None) when nothing is."""
+        """What is wrong with a value by a JSON schema; `None` when nothing is."""
         number = self._send("validate", schema=schema, value=value)
         problem = self._receive({number}, START_TIMEOUT)[number].get("problem")
         return None if problem is None else str(problem)

@@ -44,7 +44,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "reports_dir": {"type": "str"},
     "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
 }
-"""Parameters of every module that verifies; documented in the fragment C(verification)."""
+"""Parameters of every module that verifies; documented in the fragment `verification`."""
 
 
 class LocalMachine:
@@ -58,7 +58,7 @@ class LocalMachine:
         self.tools = tools
 
     def gpus(self) -> list[dict[str, Any]]:
-        """The GPUs as C(gpu_info) returns them."""
+        """The GPUs as `gpu_info` returns them."""
         from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import Gpus
         from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
 
@@ -98,7 +98,7 @@ def subject_of(deployment: Deployment) -> Subject:
 
 
 def api_key_of(etc_dir: str, name: str) -> str | None:
-    """An instance's API key, from its environment file on this machine; C(None) without one."""
+    """An instance's API key, from its environment file on this machine; `None` without one."""
     return read_environment_file(read(os.path.join(etc_dir, f"{name}.env"))).get(API_KEY) or None
 
 
@@ -108,13 +108,13 @@ class Verification:
 
     Attributes:
         at: When, in ISO 8601.
-        suite: Which suite; see C(suite_digest).
-        checks: The results of C(Checks.run).
+        suite: Which suite; see `suite_digest`.
+        checks: The results of `Checks.run`.
         seconds: How long it took.
         model_seconds: How much of it was spent waiting for the endpoint.
-        fingerprint: The deployment's; C(None) for an endpoint that is not ours.
+        fingerprint: The deployment's; `None` for an endpoint that is not ours.
         max_model_len: What the server reported.
-        gpus: The GPUs that it uses: C(uuid), C(name), C(memory_total_bytes).
+        gpus: The GPUs that it uses: `uuid`, `name`, `memory_total_bytes`.
     """
 
     at: str
@@ -153,7 +153,7 @@ def verify_endpoint(
         client: The endpoint.
         subject: What is known of it.
         suite: The checks.
-        machine: Where it runs; C(None) when that is elsewhere.
+        machine: Where it runs; `None` when that is elsewhere.
         fingerprint: The deployment's.
     """
     from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.checks import Checks
@@ -224,7 +224,7 @@ def state_text(verification: Verification) -> str:
 
 
 def read_state(text: str | None) -> Verification | None:
-    """Read a verification's file; C(None) without one, or when it is of another version."""
+    """Read a verification's file; `None` without one, or when it is of another version."""
     try:
         data = json.loads(text or "")
         return Verification(**data) if data.pop("schema") == SCHEMA else None
@@ -252,11 +252,11 @@ def endpoint_result(
     """What a task returns of an endpoint.
 
     Args:
-        wanted: Its C(name), C(url) and C(served_model_name).
+        wanted: Its `name`, `url` and `served_model_name`.
         last: The last time that its suite ran.
-        record: Its endpoint record; C(None) for one that this collection did not deploy.
+        record: Its endpoint record; `None` for one that this collection did not deploy.
         checks: What was asked now.
-        outcome: C(full), whether that was the suite, and C(passed).
+        outcome: `full`, whether that was the suite, and `passed`.
     """
     return {
         **{key: wanted[key] for key in ("name", "url", "served_model_name")},

@@ -124,7 +124,7 @@ class Run:
     """What became of a program.
 
     Attributes:
-        returned: What its function returned, call by call; C(None) when it did not get so far.
+        returned: What its function returned, call by call; `None` when it did not get so far.
         problem: What happened instead.
     """
 

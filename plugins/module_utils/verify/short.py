@@ -4,7 +4,7 @@
 """The short verification: what is asked of an endpoint that has passed its suite before.
 
 It uses Ansible's own HTTP client, since a run in which nothing changes has no time to start another
-Python for httpx. The whole suite is C(verify/run.py)'s.
+Python for httpx. The whole suite is `verify/run.py`'s.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class CheckFailed(Exception):
 
 
 def check_health(endpoint: Endpoint) -> str:
-    """C(/health) answers 200."""
+    """`/health` answers 200."""
     endpoint.health()
     return "200"
 
 
 def check_version(endpoint: Endpoint, release: str) -> str:
-    """The server is the wanted release; a local label such as C(+cpu) does not count."""
+    """The server is the wanted release; a local label such as `+cpu` does not count."""
     version = endpoint.version()
     if version.split("+", 1)[0] != release:
         raise CheckFailed(f"the server is vLLM {version}, expected {release}")
@@ -98,7 +98,7 @@ def run_check(name: str, check: Callable[[], str]) -> dict[str, Any]:
     """Run one check.
 
     Returns:
-        C(name), C(passed), C(detail) (what was answered, or what is wrong) and C(seconds).
+        `name`, `passed`, `detail` (what was answered, or what is wrong) and `seconds`.
     """
     began = time.monotonic()
     try:
@@ -121,10 +121,10 @@ def verify(
     Args:
         endpoint: The server.
         model: The served model's name.
-        release: vLLM's version that must answer; C(None) for any.
-        max_model_len: Context length, in tokens, that must be reported; C(None) for any.
-        questions: Conversations with C(name), C(messages), C(expect), and as wanted
-            C(max_tokens) (default 64) and C(temperature) (default 0).
+        release: vLLM's version that must answer; `None` for any.
+        max_model_len: Context length, in tokens, that must be reported; `None` for any.
+        questions: Conversations with `name`, `messages`, `expect`, and as wanted
+            `max_tokens` (default 64) and `temperature` (default 0).
     """
     checks: list[tuple[str, Callable[[], str]]] = [("health", lambda: check_health(endpoint))]
     if release is not None:

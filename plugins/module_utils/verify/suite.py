@@ -93,7 +93,7 @@ class SuiteError(Exception):
     """The suite cannot be read; the message has a line for everything that is wrong.
 
     Args:
-        problems: Lines C(WHERE: WHAT).
+        problems: Lines `WHERE: WHAT`.
 
     Attributes:
         problems: The same, each as where and what.
@@ -110,10 +110,10 @@ class Check:
 
     Attributes:
         name: What results call it.
-        kind: A built-in's name, or C(question).
-        severity: C(error) or C(warning).
+        kind: A built-in's name, or `question`.
+        severity: `error` or `warning`.
         retries: How often it is tried again.
-        timeout: Seconds for one answer; C(None) for the suite's.
+        timeout: Seconds for one answer; `None` for the suite's.
         options: The built-in's, or the question's.
     """
 
@@ -255,10 +255,10 @@ def read_suite(
     """The checks of an instance.
 
     Args:
-        suite: Names of built-in checks, mappings with C(check) and its options, or own questions.
+        suite: Names of built-in checks, mappings with `check` and its options, or own questions.
         questions: Own questions, which come after the suite.
-        ability: The severity of C(ABILITY_CHECKS), where an entry says nothing else.
-        instance: The instance; entries with C(instances) are for those alone.
+        ability: The severity of `ABILITY_CHECKS`, where an entry says nothing else.
+        instance: The instance; entries with `instances` are for those alone.
 
     Raises:
         SuiteError: Everything that is wrong with it, at once.
@@ -320,10 +320,10 @@ class Subject:
 
     Attributes:
         name: The instance.
-        release: vLLM's version that must answer; C(None) for any.
-        max_model_len: Context length, in tokens, that must be reported; C(None) for any.
+        release: vLLM's version that must answer; `None` for any.
+        max_model_len: Context length, in tokens, that must be reported; `None` for any.
         tools: Whether the server was started with automatic tool choice.
-        attention_backend: The backend that the server was told to use; C(None) when vLLM chooses.
+        attention_backend: The backend that the server was told to use; `None` when vLLM chooses.
         gpus: UUIDs of the GPUs that it uses.
         gpu_memory_utilization: The share of a GPU's memory that it may take.
         unit: Its systemd unit, where it runs on this machine.

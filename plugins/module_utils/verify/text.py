@@ -16,7 +16,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.chinese_
 )
 
 Validate = Callable[[Mapping[str, Any], Any], "str | None"]
-"""What is wrong with a value by a JSON schema; C(None) when nothing is."""
+"""What is wrong with a value by a JSON schema; `None` when nothing is."""
 
 OTHER_SCRIPT_SHARE = 0.05
 """Of the characters that tell the scripts apart, how many may be of the other one."""
@@ -32,11 +32,11 @@ def han(text: str) -> list[str]:
 
 
 def script_problem(text: str, script: str) -> str | None:
-    """Why a text is not in the wanted Chinese script; C(None) when it is.
+    """Why a text is not in the wanted Chinese script; `None` when it is.
 
     Args:
         text: An answer.
-        script: C(traditional) or C(simplified).
+        script: `traditional` or `simplified`.
     """
     characters = han(text)
     letters = [character for character in text if character.isalpha()]
@@ -63,12 +63,12 @@ def numbers(text: str) -> list[float]:
 
 
 def number_problem(text: str, wanted: Mapping[str, Any]) -> str | None:
-    """Why the number of an answer is not as wanted; C(None) when it is.
+    """Why the number of an answer is not as wanted; `None` when it is.
 
     Args:
         text: An answer.
-        wanted: Any of C(equals), C(tolerance) (default 0), C(min), C(max), and C(which) of several
-            numbers counts: C(last) (default), C(first) or C(any).
+        wanted: Any of `equals`, `tolerance` (default 0), `min`, `max`, and `which` of several
+            numbers counts: `last` (default), `first` or `any`.
     """
     found = numbers(text)
     if not found:
@@ -106,7 +106,7 @@ def json_in(text: str) -> Any:
 
 
 def code_in(text: str) -> str | None:
-    """The Python code in an answer: its first block of code, or all of it; C(None) without any."""
+    """The Python code in an answer: its first block of code, or all of it; `None` without any."""
     for language, code in _FENCE.findall(text):
         if language.lower() in ("", "py", "python", "python3"):
             return str(code)
@@ -122,8 +122,8 @@ def problems_with(text: str, expect: Mapping[str, Any], validate: Validate) -> l
 
     Args:
         text: The answer.
-        expect: Any of C(regex), C(not_regex), C(contains), C(not_contains), C(json_schema),
-            C(number), C(min_length), C(max_length) (characters) and C(script).
+        expect: Any of `regex`, `not_regex`, `contains`, `not_contains`, `json_schema`,
+            `number`, `min_length`, `max_length` (characters) and `script`.
         validate: Checks JSON schemas.
     """
     found = [

@@ -4,7 +4,7 @@
 """The process that talks to an endpoint, run by a Python that has httpx and fastjsonschema.
 
 It is a filter: one JSON request a line on its standard input, one JSON event a line on its standard
-output (C(client.Client) is the other end). It judges nothing. Requests run side by side, as
+output (`client.Client` is the other end). It judges nothing. Requests run side by side, as
 they come; each has a time in which it must be answered whole, however slowly it drips. When its
 input ends, it ends.
 
@@ -38,7 +38,7 @@ class Worker:
     """What one connection to an endpoint needs.
 
     Args:
-        hello: The first request: C(url), C(key), C(threads), C(ca_path), C(validate_certs).
+        hello: The first request: `url`, `key`, `threads`, `ca_path`, `validate_certs`.
     """
 
     def __init__(self, hello: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ class Worker:
 
 
 def validate(request: dict[str, Any]) -> dict[str, Any]:
-    """Check a value against a JSON schema; the event has C(problem) when it does not hold."""
+    """Check a value against a JSON schema; the event has `problem` when it does not hold."""
     fastjsonschema: Any = importlib.import_module("fastjsonschema")
     try:
         fastjsonschema.validate(request["schema"], request["value"])

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where everything in a chart of a benchmark is; ``templates/chart.svg.j2`` draws it. Pure."""
+"""Where everything in a chart of a benchmark is; `templates/chart.svg.j2` draws it. Pure."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def chart(lines: Sequence[Mapping[str, Mapping[int, Any]]], *, log: bool) -> dic
     """A figure against concurrency, one line a shape of load.
 
     Args:
-        lines: Of each shape, by concurrency and in its order, C(figures) (C(median), C(min),
-            C(max)), C(ceiling) and C(former) (values). A shape of which nothing was
+        lines: Of each shape, by concurrency and in its order, `figures` (`median`, `min`,
+            `max`), `ceiling` and `former` (values). A shape of which nothing was
             measured is empty.
         log: Whether the values' axis is logarithmic, where all of them allow it.
 
     Returns:
-        Grid, axes and lines in units of the drawing, as the template takes them; C(None) where
+        Grid, axes and lines in units of the drawing, as the template takes them; `None` where
         nothing was measured.
     """
     values = [

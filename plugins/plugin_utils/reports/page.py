@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the pages of the reports from ``templates/``, and writes what is reported.
+"""Makes the pages of the reports from `templates/`, and writes what is reported.
 
 What hosts and models say is anything at all: all of it is escaped, and a page runs no script and
 fetches nothing.
@@ -28,7 +28,7 @@ def render(template: str, **values: Any) -> str:
     """A page.
 
     Args:
-        template: Its name in ``templates/``.
+        template: Its name in `templates/`.
         values: What it shows.
     """
     return _TEMPLATES.get_template(template).render(values)

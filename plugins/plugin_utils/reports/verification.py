@@ -22,7 +22,7 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def verdict(check: Mapping[str, Any]) -> str:
-    """A check's outcome in words: C(failed (warning)) does not fail the run."""
+    """A check's outcome in words: `failed (warning)` does not fail the run."""
     outcome = str(check["outcome"])
     return (
         f"{outcome} (warning)" if (outcome, check["severity"]) == ("failed", "warning") else outcome

@@ -89,7 +89,7 @@ class RegistryServer(http.server.ThreadingHTTPServer):
 
     Attributes:
         records: What it has, by path.
-        faults: Of the next requests: C("slow"), an HTTP status, or None for none.
+        faults: Of the next requests: `"slow"`, an HTTP status, or None for none.
         taken: Paths that belong to somebody else.
         requests: Method and path of every request.
         is_told: Whether requests are printed.

@@ -4,7 +4,7 @@
 """An OpenAI-compatible server that says what a test tells it to: a substitute for vLLM's.
 
 It is a real HTTP server; what it answers is a table from the kind of request to an action. The
-well-behaved one (C(GOOD)) passes every check of the suite.
+well-behaved one (`GOOD`) passes every check of the suite.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ GOOD: dict[str, Any] = {
     "concurrent": chat("one"),
     "question": chat("It is Paris."),
 }
-"""Actions: bytes or JSON (answered with 200), C((status, bytes or JSON)), a function of the
-request's body that gives one of those, C("hang"), or C(("break off", bytes)): those bytes of a
+"""Actions: bytes or JSON (answered with 200), `(status, bytes or JSON)`, a function of the
+request's body that gives one of those, `"hang"`, or `("break off", bytes)`: those bytes of a
 longer answer."""
 
 

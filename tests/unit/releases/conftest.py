@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def program(name: str) -> ModuleType:
-    """Import a program of ``scripts/``, which has no suffix, as a module."""
+    """Import a program of `scripts/`, which has no suffix, as a module."""
     module_name = name.replace("-", "_") + "_program"
     loader = SourceFileLoader(module_name, str(ROOT / "scripts" / name))
     spec = importlib.util.spec_from_loader(module_name, loader)
@@ -33,11 +33,11 @@ def program(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def lock_program() -> ModuleType:
-    """``scripts/lock``."""
+    """`scripts/lock`."""
     return program("lock")
 
 
 @pytest.fixture(scope="session")
 def serve_flags_program() -> ModuleType:
-    """``scripts/serve-flags``."""
+    """`scripts/serve-flags`."""
     return program("serve-flags")

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts that were deployed with records of schema 1: nothing is restarted, nothing is lost.
 
-C(schema-1-cpu.json) is from a host, C(schema-1-cuda.json) of the last version that wrote schema 1;
-C(instances.json) has the plan's instances that both were made of.
+`schema-1-cpu.json` is from a host, `schema-1-cuda.json` of the last version that wrote schema 1;
+`instances.json` has the plan's instances that both were made of.
 """
 
 from __future__ import annotations

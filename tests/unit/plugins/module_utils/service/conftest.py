@@ -73,7 +73,7 @@ class Systemd(Manager):
 
     Attributes:
         ends: Fingerprints of servers that end by themselves, with the cause that their supervisor
-            tells; C(None) for one that tells nothing.
+            tells; `None` for one that tells nothing.
         hangs: Fingerprints of servers that never become active.
         done: The commands, in order.
     """
@@ -202,7 +202,7 @@ class Host:
         self.changes = Changes(self.installed, self.systemd, self.starter, self.prover, progress)
 
     def deployment(self, length: int = 1024, **changes: Any) -> Deployment:
-        """A deployment of the instance C(m), told from others by its context length."""
+        """A deployment of the instance `m`, told from others by its context length."""
         wanted = {
             "name": "m",
             "venv": f"{self.paths.releases_dir}/r1",

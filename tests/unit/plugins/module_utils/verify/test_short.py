@@ -26,7 +26,7 @@ CHAT = "/v1/chat/completions"
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
-    """Answers each path with what the test put in ``server.script``."""
+    """Answers each path with what the test put in `server.script`."""
 
     server: ScriptedServer
 
