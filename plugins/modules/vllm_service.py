@@ -144,6 +144,12 @@ options:
     description: How often a server is started that fails before it is ready, until it is given up.
     type: int
     default: 5
+  keep_supervisor:
+    description:
+      - Whether an instance of which nothing else has changed goes on with the supervisor that it
+        was started with, although this collection has a newer one. It comes with the next change.
+    type: bool
+    default: true
   device_policy:
     description:
       - With V(closed) a server can open the device nodes of its own GPUs and no others but those
@@ -215,14 +221,17 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files im
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Common,
     Deployment,
-    deployment,
+    unchanged_or_new,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import (
     candidates,
     key_of,
     read_trials,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import (
+    is_whole,
+    nodes_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
@@ -248,24 +257,29 @@ def bring_about(services: Services) -> None:
         closed_devices=params["device_policy"] == "closed",
     )
     trials = read_trials(read(services.paths.trials))
+    records = {one["name"]: services.record(one["name"]) for one in params["instances"]}
     wanted: list[Deployment] = []
     backends: dict[str, dict[str, Deployment]] = {}
     keys: dict[str, str] = {}
     for instance in params["instances"]:
         name, nodes = instance["name"], nodes_of(instance["environment"])
         keys[name] = key_of(instance, params["release"])
+        record = records[name]
+        former = record.current if record is not None and params["keep_supervisor"] else None
+        if former is not None and not is_whole(former.supervisor):
+            former = None
         backends[name] = {
-            backend: deployment(one, common, nodes)
+            backend: unchanged_or_new(one, common, nodes, former)
             for backend, one in candidates(instance, trials.get(keys[name]))
         }
         wanted.append(
-            next(iter(backends[name].values()), None) or deployment(instance, common, nodes)
+            next(iter(backends[name].values()), None)
+            or unchanged_or_new(instance, common, nodes, former)
         )
     for one in wanted:
         services.prover.suite(one.name)  # one that cannot be read ends the task before any change
     states = services.show([one.unit_name for one in wanted])
     reasons = {one.name: services.starter.reason(one, states[one.unit_name]) for one in wanted}
-    records = {one.name: services.record(one.name) for one in wanted}
     is_proved = {
         one.name: record is not None
         and record.current == one
@@ -281,7 +295,7 @@ def bring_about(services: Services) -> None:
             "attention_backends": [],
         }
     removed = params["removed_instances"]
-    files = [*installed.common(), installed.template(params["unit"])]
+    files = [*installed.common(wanted), installed.template(params["unit"])]
     files += [file for name in removed for file in installed.removed(name)]
     files += [file for one in wanted for file in installed.instance(one)]
     wrong = [file for file in files if not file.is_right()]
@@ -365,6 +379,7 @@ def main() -> None:
             "keep_releases": {"type": "int", "default": 2},
             "start_stall": {"type": "int", "default": 120},
             "starts": {"type": "int", "default": 5},
+            "keep_supervisor": {"type": "bool", "default": True},
             "device_policy": {"type": "str", "choices": ["closed", "auto"], "default": "closed"},
             **ARGUMENTS,
         },

@@ -23,6 +23,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
 )
 
 SCHEMA = 2
+_SUPERVISORS_PLACE = 3
+"""In a deployment's command: the interpreter and its two options come before it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Deployment:
     def unit_name(self) -> str:
         """The service's name."""
         return f"vllm@{self.name}.service"
+
+    @property
+    def supervisor(self) -> str:
+        """The folder of the supervisor that runs it."""
+        return self.command[_SUPERVISORS_PLACE]
 
     @property
     def config_text(self) -> str:
@@ -190,6 +197,30 @@ def deployment(
         fingerprint=identity,
         **derived(config, environment),
     )
+
+
+def unchanged_or_new(
+    wanted: Mapping[str, Any],
+    common: Common,
+    nodes: Sequence[str] | None,
+    former: Deployment | None,
+) -> Deployment:
+    """What an instance is deployed as: with its former supervisor where nothing else has changed.
+
+    A newer supervisor is no reason to stop a server; it comes with the next change.
+
+    Args:
+        wanted: As of :func:`deployment`.
+        common: As there; its supervisor is the newest.
+        nodes: As there.
+        former: What was proved last, if its supervisor can be kept.
+    """
+    if former is not None:
+        kept = dataclasses.replace(common, supervisor=former.supervisor)
+        same = deployment(wanted, kept, nodes)
+        if same.fingerprint == former.fingerprint:
+            return same
+    return deployment(wanted, common, nodes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import grp
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
@@ -87,13 +87,18 @@ class Changes:
         """Say in an instance's endpoint record, where it has one, how it is."""
         publish_state(self.paths.etc_dir, name, state)
 
-    def write(self, files: list[File]) -> None:
+    def write(self, files: list[File], deployments: Sequence[Deployment] = ()) -> None:
         """Write those files that are not right, and the common ones, and let systemd read them.
+
+        Args:
+            files: The files.
+            deployments: What may need the newest supervisor.
 
         Raises:
             FileError: One belongs to a group that there is none of; none was written.
         """
-        wrong = [file for file in [*self.installed.common(), *files] if not file.is_right()]
+        files = [*self.installed.common(deployments), *files]
+        wrong = [file for file in files if not file.is_right()]
         for file in wrong:
             file.gid()
         for file in wrong:
@@ -102,7 +107,8 @@ class Changes:
 
     def install(self, wanted: Deployment) -> None:
         """Put a deployment's files where the next start takes them."""
-        self.write([self.installed.template(wanted.unit), *self.installed.instance(wanted)])
+        files = [self.installed.template(wanted.unit), *self.installed.instance(wanted)]
+        self.write(files, [wanted])
 
     def ensure_user(self) -> None:
         """Make the servers' system user where it is missing."""

@@ -12,7 +12,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
@@ -76,13 +76,19 @@ class Installed:
             + f'u {self.user} - "vLLM inference server" /var/lib/vllm\n',
         )
 
-    def common(self) -> list[File]:
-        """The files of the host that no instance has to itself, but for the template unit."""
+    def common(self, deployments: Iterable[Deployment]) -> list[File]:
+        """The files of the host that no instance has to itself, but for the template unit.
+
+        Args:
+            deployments: The instances, of which some may have an older supervisor.
+        """
         files = [self.users()]
         if os.path.exists("/etc/debian_version"):
             files.append(File(os.path.join(self.paths.needrestart_dir, OURS), NEEDRESTART))
         folder, texts = self.supervisor()
-        return [*files, *(File(os.path.join(folder, name), text) for name, text in texts.items())]
+        if any(one.supervisor == folder for one in deployments):
+            files += [File(os.path.join(folder, name), text) for name, text in texts.items()]
+        return files
 
     def instance(self, wanted: Deployment) -> list[File]:
         """The files of an instance."""
@@ -147,8 +153,24 @@ class Installed:
             if content is None:
                 raise Failed(f"{package} has no {name}.py")
             files[f"supervisor/{name}.py"] = content.decode("utf-8")
-        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
-        return os.path.join(self.paths.supervisors_dir, digest[:12]), files
+        return os.path.join(self.paths.supervisors_dir, content_name(files)), files
+
+
+def content_name(files: Mapping[str, str | None]) -> str:
+    """The name of a supervisor's folder: 12 hexadecimal digits of SHA-256.
+
+    Args:
+        files: Texts by their paths in it.
+    """
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()[:12]
+
+
+def is_whole(supervisor: str) -> bool:
+    """Whether a supervisor's folder holds what its name says."""
+    folder = glob.escape(supervisor)
+    paths = [path for end in ("*.py", "*/*.py") for path in glob.glob(os.path.join(folder, end))]
+    files = {os.path.relpath(path, supervisor): read(path) for path in paths}
+    return content_name(files) == os.path.basename(supervisor)
 
 
 def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:

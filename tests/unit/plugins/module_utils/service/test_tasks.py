@@ -20,7 +20,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     proved_text,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service import services
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import (
+    Installed,
+    content_name,
+)
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_rollback, vllm_service
 
 from .conftest import GROUP, UNIT, Asked, Host
@@ -101,6 +104,7 @@ def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any
         "keep_releases": 2,
         "start_stall": 120,
         "starts": 5,
+        "keep_supervisor": True,
         "device_policy": "closed",
         **changes,
     }
@@ -174,6 +178,41 @@ def test_a_host_of_schema_1_is_not_touched_and_can_go_back(host: Host, task: Tas
     assert back["instances"][0]["ready_seconds"] == 40.0
     assert host.on_disk() == 1024
     assert path.read_text() == proved_text(Record(record.previous, record.current))
+
+
+def test_a_newer_supervisor_comes_with_the_next_change(
+    host: Host, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brings(text: str) -> str:
+        files = {"__main__.py": text, "supervisor/__init__.py": ""}
+        folder = os.path.join(host.paths.supervisors_dir, content_name(files))
+        monkeypatch.setattr(Installed, "supervisor", lambda _: (folder, files))
+        return folder
+
+    def runs() -> str:
+        record = host.changes.record("m")
+        assert record is not None
+        return record.current.supervisor
+
+    old = brings("old\n")
+    task(SITE, **site())
+    host.prover.brief = {"name": "m"}
+    new = brings("new\n")
+    again = task(SITE, **site())
+    assert (again["changed"], again["diff"], runs()) == (False, [], old)
+    assert not Path(new).exists()
+
+    assert task(SITE, **site(keep_supervisor=False))["changed"]
+    assert runs() == new
+    newer = brings("newer\n")
+    task(SITE, **site(2048))
+    assert (runs(), Path(newer, "__main__.py").read_text()) == (newer, "newer\n")
+
+    # One that is not whole any more is replaced, and the server starts with one that is.
+    newest = brings("newest\n")
+    Path(newer, "__main__.py").write_text("cut o")
+    assert task(SITE, **site(2048))["instances"][0]["started"] == "its configuration has changed"
+    assert runs() == newest
 
 
 def test_what_does_not_come_up_ends_the_task_with_the_former_serving(
