@@ -381,9 +381,9 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "kv_cache_too_small",
         r"No available memory for the cache blocks"
-        r"|larger than the available KV cache memory"
+        r"|(?:To serve at least one request with the models?'?s? max"
+        r"|larger than the available KV cache memory)"
         r"(?:.*estimated maximum model length is (?P<fits>\d+))?"
-        r"|To serve at least one request with the models?'?s? max"
         r"|max seq len .* is larger than the maximum number of tokens that can be stored in KV",
         "the KV cache has no room for one request of max_model_len tokens",
         "Lower max_model_len, or raise gpu_memory_utilization (on CPU: cpu_kvcache_space). If no "
@@ -590,7 +590,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "heads_not_divisible",
         r"[Tt]otal number of attention heads \(\d+\) must be divisible by tensor parallel size"
-        r"|\d+ is not divisible by \d+|must be divisible by (?:tensor|tp_size|world)"
+        r"|\d+ is not divisible by \d+|must be divisible by (?:tensor|tp_size|ep_size|world)"
         r"|tensor_parallel_size.* (?:must divide|divisible)",
         "the model cannot be split over this many cards",
         "Set tensor_parallel_size to a number that divides the model's attention heads (1, 2, 4 or "
@@ -1111,12 +1111,12 @@ CAUSES: tuple[Cause, ...] = (
 # multiproc_executor.py, Python's multiprocessing, the shell.
 _STATUS = re.compile(
     r"Failed core proc\(s\): \{[^}]*?: (?P<core>-?\d+)"
-    r"|died with exit ?code:? (?P<exit>-?\d+)|exitcode[=:]? ?(?P<mp>-?\d+)"
+    r"|died,? (?:with )?exit ?code:? (?P<exit>-?\d+)|exitcode[=:]? ?(?P<mp>-?\d+)"
     r"|killed by (?:signal:? )?(?P<name>SIG[A-Z]+)"
 )
 _DIED = re.compile(
     r"Engine core proc(?:ess)? \S+ died unexpectedly"
-    r"|Process \S+ \(PID: \d+\) died with exit code"
+    r"|Process \S+ \(PID: \d+\) died with exit code|Worker \S+ pid \d+ died"
     r"|Worker proc \S+ died unexpectedly|process .* died unexpectedly"
     r"|EngineDeadError|killed by (?:signal|SIG)"
 )
@@ -1359,7 +1359,7 @@ def _of_end(ends: Sequence[Report], lines: Sequence[Line], reports: Sequence[Rep
     end = ends[0]
     # A process that was ended by a signal tells more than what the API server said of it.
     if end.who not in (ENGINE, WORKER):
-        killed = _killed(lines[end.last :], end.who)
+        killed = _killed(lines[end.first :], end.who)
         if killed is not None and killed.cause.name not in VAGUE:
             return killed
     found = _in_report(end, _PRECISE)

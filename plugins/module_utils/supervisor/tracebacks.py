@@ -19,23 +19,26 @@ ENGINE, WORKER, SERVER = "engine", "worker", "server"
 # What stands before a line because of where it was read: a terminal's colours, docker compose's
 # service, the time of kubectl logs --timestamps and of docker logs -t, journalctl's and syslog's
 # host and program.
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ANSI = re.compile("(?:\x1b|\ufffd|\\^\\[)\\[[0-9;?]*[A-Za-z]")
 _OUTER = re.compile(
-    r"^(?:\[?[\w.-]+\]? +\| ?"
+    r"^(?:\[?[\w.-]+\]? +\| ?|\s+\| ?"
     r"|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)(?: std(?:out|err) [FP])? "
+    r"|\d{4}-\d\d-\d\d [\d:.,]+ \| \w+ *\| \w+ \| "
     r"|(?:[A-Z][a-z]{2} +\d+ [\d:]{8}|\d{4}-\d\d-\d\dT\S+) \S+ [\w@.\\/-]+\[\d+\]: )+"
 )
 # (EngineCore_DP0 pid=6564) INFO 11-23 01:19:12 [core.py:97] …; before 0.9 "core.py:97] …".
 # A multi-line message is one record, but each line bears the prefix.
-_PROCESS = re.compile(r"^\((?P<process>[A-Za-z]\w*)[^)]*\bpid=\d+[^)]*\) ?")
-_RANK = re.compile(r"^\[rank\d+\]: ?")
+_PROCESS = re.compile(
+    r"^(?:\([^()]*\bpid=\d+[^()]*\) )*\((?P<process>\w+)[^()]*\bpid=\d+[^()]*\) ?"
+)
+_RANK = re.compile(r"^(?:\[\d+\] )?\[rank\d+\]: ?")
 _RECORD = re.compile(
     r"^(?P<level>[A-Z]+) \d\d-\d\d [\d:.]+ (?:\[(?P<source>[^\]]*)\]|(?P<old>[\w./]+\.py:\d+)\]) ?"
 )
 # uvicorn's, torch's and python's own formats, and warnings.
 _UVICORN = re.compile(r"^(?P<level>INFO|WARNING|ERROR|CRITICAL):\s+")
 _CHATTER = re.compile(
-    r"^(?:\[rank\d+\]:)?\[?[IW]\d{4} [\d:]{8}"
+    r"^(?:\[rank\d+\]:)?\[?[IW](?:\d{3,4} [\d:]{8}| \S+\.cpp:)"
     r"|^\[?\d{4}-\d\d-\d\d[ T][\d:.,]+\]?\s*(?:- ?[\w.]+ ?)?[-\[| ]*(?:DEBUG|INFO|WARNING)\b"
     r"|^(?:WARNING|INFO|DEBUG):[\w.]+:"
     r"|^\S+:\d+: \w*Warning: |^\s+warnings\.warn\(|^\w*Warning: "
@@ -67,9 +70,10 @@ _FATAL = re.compile(
     r"|WorkerProc (?:failed to start|hit an exception)"
     r"|Error executing method|Exception in worker|AsyncLLM output_handler failed"
     r"|Engine background task failed|Error in inspecting model architecture"
-    r"|EngineCore got error|Error occurred when starting"
+    r"|Exception in worker \w+ while processing|EngineCore got error"
 )
-_FATAL_SOURCES = ("core.py", "multiproc_executor.py", "engine.py", "worker_base.py")
+_WORKER_SOURCES = ("multiproc_executor.py", "worker_base.py", "multiproc_worker_utils.py")
+_FATAL_SOURCES = ("core.py", "engine.py", *_WORKER_SOURCES)
 # What tells that it does not, although nobody has logged it as a request's.
 _HARMLESS = re.compile(
     r"Exception ignored in|Exception in thread|Exception in callback|--- Logging error ---"
@@ -140,7 +144,7 @@ def parse(raw: str) -> Line:
         source = source.rsplit("/", 1)[-1]
         level, text = match.group("level"), text[match.end() :]
         if not who and source in _FATAL_SOURCES:
-            who = WORKER if source in ("multiproc_executor.py", "worker_base.py") else ENGINE
+            who = WORKER if source in _WORKER_SOURCES else ENGINE
         return Line(text, f"{process}{level}{source}", who, level, source, level in _QUIET)
     if _CHATTER.search(text):
         return Line(text, process, who, chatter=True)
@@ -216,7 +220,7 @@ class Report:
             return False
         if not self.line.level:
             return True
-        if _FATAL.search(self.header):
+        if _FATAL.search(self.header) or _FATAL.search(self.line.text):
             return True
         return self.line.source in _FATAL_SOURCES and self.who in (ENGINE, WORKER)
 
@@ -257,7 +261,8 @@ class _Reader:
         begins = _BEGIN.search(text) is not None
         starts_bare = bool(_FRAME.match(text) or EXCEPTION.match(text) or _ABORT.search(text))
         in_message = report is not None and bool(report.raised[-1].message)
-        if begins or (starts_bare and (report is None or (in_message and _FRAME.match(text)))):
+        anew = in_message and (_FRAME.match(text) or _ABORT.search(text))
+        if begins or (starts_bare and (report is None or anew)):
             if begins and report is not None and self.is_chained:
                 report.raised.append(Raised())
             else:
