@@ -195,7 +195,8 @@ CAUSES: tuple[Cause, ...] = (
         r"|failed to get the hash of the compiled graph"
         rf"|{_COMPILED}\S*\.so: (?:file too short|invalid ELF header|cannot read file data)"
         r"|module 'torch\._inductor\.runtime\.compile_tasks\.\w+' has no attribute"
-        r"|expected CacheCompiledArtifact or AOTCompiledArtifact, got",
+        r"|expected CacheCompiledArtifact or AOTCompiledArtifact, got"
+        rf"|No such file or directory: '[^']*{_COMPILED}",
         "the cache of compiled code is corrupt",
         _REMOVE_CACHES,
         not_frames=_READS_MODEL,
@@ -299,6 +300,15 @@ CAUSES: tuple[Cause, ...] = (
         f"{_NO_JIT} (both are what site.yml sets by default); or install the CUDA toolkit.",
         by_itself="The plan chooses an attention backend and a sampler that need no nvcc.",
     ),
+    # gcc's and nvcc's words; flashinfer#3386.
+    _cause(
+        "no_cuda_headers",
+        r"fatal error: (?:cuda|curand|cublas|cusparse|nv|thrust|cub|cutlass|crt)[\w/.]*"
+        r"\.(?:h|cuh|hpp): No such file|cannot open source file \"(?:cuda|curand|cublas|nv)",
+        "headers of the CUDA toolkit are missing, and something is compiled for the GPU",
+        f"{_NO_JIT}; or install the whole CUDA toolkit of the release's CUDA version, with the "
+        "development packages of its libraries.",
+    ),
     # vllm#32575, vllm#31338, triton#8539: NVIDIA's ptxas for a card newer than it.
     _cause(
         "ptxas_too_old",
@@ -336,7 +346,7 @@ CAUSES: tuple[Cause, ...] = (
         r"(?:[Ff]ailed to (?:get|load|download|verify)|Unable to download|checksum.*|corrupt\w*) "
         r"[^\n]*(?:cubin|edge\.urm\.nvidia\.com)"
         r"|flashinfer[-_]cubin\b.*(?:version|not|missing)"
-        r"|flashinfer-jit-cache version|FLASHINFER_CUBIN",
+        r"|flashinfer-jit-cache version|FLASHINFER_CUBIN|MissingJITCacheError",
         "FlashInfer's prebuilt kernels are missing, damaged, or of another version",
         "The server may not fetch them itself. Set attention_backend: TRITON_ATTN and environment: "
         '{VLLM_USE_FLASHINFER_SAMPLER: "0"}; or put the package flashinfer-cubin of the same '
@@ -422,7 +432,8 @@ CAUSES: tuple[Cause, ...] = (
     # c10/cuda/CUDACachingAllocator.cpp; cudaErrorMemoryAllocation; vllm#26863, vllm#27782.
     _cause(
         "gpu_out_of_memory",
-        r"CUDA out of memory|OutOfMemoryError: (?:CUDA|Allocation)|CUDA error: out of memory"
+        r"CUDA out of memory|OutOfMemoryError: (?:CUDA|Allocation)"
+        r"|(?:CUDA error|Triton Error \[CUDA\]): out of memory"
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
         r"|Failed to CUDA calloc|cuda failure.*out of memory",
         "the GPU's memory is used up",
@@ -468,7 +479,8 @@ CAUSES: tuple[Cause, ...] = (
         "quantization_not_supported",
         r"(?:Quantization scheme|quantization method \S+) is not supported for .*current GPU"
         r"|Min(?:imum)? capability: \d+|Failed to find a kernel that can implement the"
-        r"|[Mm]arlin .*(?:not supported|requires|compute capability)"
+        r"|[Mm]arlin .*(?:not support|requires|compute capability)"
+        r"|\w*scaled_mm\w* is not supported|No compiled \w*scaled_mm"
         r"|is not supported (?:on|for) (?:device|compute) capability"
         r"|NVFP4 .*(?:requires|not supported)|no kernel .* (?:quant|w4a16|w8a8)",
         "the model's quantization needs a newer card than this one",
@@ -481,7 +493,8 @@ CAUSES: tuple[Cause, ...] = (
         r"Unknown quantization method|Quantization method specified in the model config"
         r"|Cannot find the config file for (?:awq|gptq|\w+)"
         r"|The (?:in|out)put size is not aligned with the quantized weight shape"
-        r"|is not divisible by weight quantization block_[nk]|quantization config is not supported"
+        r"|is not divisible by (?:weight quantization block_[nk]|min_thread_[nk])"
+        r"|quantization config is not supported"
         r"|Invalid type for `?quantization",
         "the quantization that is asked for does not fit the model's, or how it is split",
         "Leave quantization out of extra_args, so that the model's own is read; where the line "
@@ -494,6 +507,7 @@ CAUSES: tuple[Cause, ...] = (
         r"|(?:FlashAttention|FA[234]|flash.?attn|FlashInfer|FLASH\w*|MLA)\b[^\n]*"
         r"(?:only supports? (?:Ampere|Hopper|GPUs|compute)|is not supported|requires (?:compute|"
         r"SM|sm_?\d|device capability))"
+        r"|Cannot use Flash\S* backend|HeadDim \d+ is not supported"
         r"|attention backend .*(?:not supported|unsupported)|Unsupported (?:FA|flash attention)"
         r"|[Hh]ead[ _](?:size|dim)\S* .*(?:not supported|is not supported) by|Head size \d+ is not",
         "the attention backend cannot serve this model on this card",
@@ -507,7 +521,7 @@ CAUSES: tuple[Cause, ...] = (
         "gpu_not_supported",
         r"no kernel image is available for execution on the device"
         r"|cudaErrorNoKernelImageForDevice"
-        r"|named symbol not found|invalid device function"
+        r"|named symbol not found|invalid device function|device kernel image is invalid"
         r"|is not compatible with the current PyTorch installation",
         "this build of vLLM has no code for the GPU's compute capability",
         "Use a vllm_release that supports the card (docs/releases.md; preflight tells its compute "
@@ -556,7 +570,8 @@ CAUSES: tuple[Cause, ...] = (
     # triton/backends/nvidia/driver.py; vllm#3808; dlopen.
     _cause(
         "libcuda_missing",
-        r"libcuda\.so cannot found|libcuda\.so(?:\.1)?: cannot open shared object file"
+        r"libcuda\.so cannot found|No such file or directory: '(?:/usr)?(?:/s?bin/)?ldconfig'"
+        r"|libcuda\.so(?:\.1)?: cannot open shared object file"
         r"|libnvidia-ml\.so\.1: cannot open shared object|NVMLError_LibraryNotFound",
         "the driver's library (libcuda.so.1) is not found",
         "Run ldconfig, so that ldconfig -p lists libcuda.so.1, or set environment: "
@@ -604,7 +619,15 @@ CAUSES: tuple[Cause, ...] = (
         "Set environment: {VLLM_WORKER_MULTIPROC_METHOD: spawn} on the instance; a plugin or the "
         "model's own code touches CUDA while it is imported.",
     ),
-    # torch/cuda/__init__.py; vllm/config/device.py; vllm#2248, vllm#29117.
+    # cudaErrorSystemNotReady on machines with NVSwitch; vllm#2248.
+    _cause(
+        "fabric_manager",
+        r"Error 802|system not yet initialized|cudaErrorSystemNotReady",
+        "the NVSwitch of this machine is not set up, so that CUDA does not begin (error 802)",
+        "Start the fabric manager of the driver's own version: systemctl enable --now "
+        "nvidia-fabricmanager; nvidia-smi -q shows Fabric State Completed when it is done.",
+    ),
+    # torch/cuda/__init__.py; vllm/config/device.py; vllm#29117.
     _cause(
         "no_gpu",
         r"Found no NVIDIA driver on your system"
@@ -613,7 +636,8 @@ CAUSES: tuple[Cause, ...] = (
         r"|no CUDA-capable device is detected|cudaErrorNoDevice"
         r"|CUDA unknown error - this may be due to an incorrectly set up environment"
         r"|(?:CUDA error|CUDA driver error): invalid device ordinal|cudaErrorInvalidDevice\b"
-        r"|CUDA error: initialization error|CUDA_ERROR_NO_DEVICE"
+        r"|CUDA error: initialization error|CUDA_ERROR_NO_DEVICE|NVMLError_DriverNotLoaded"
+        r"|CUDA driver initialization failed|NVML_SUCCESS == r INTERNAL ASSERT FAILED"
         r"|CUDA-capable device\(s\) is/are busy or unavailable",
         "no usable GPU was found",
         "See nvidia-smi, and gpus of the instance in the inventory; a device policy of the unit "
@@ -690,6 +714,7 @@ CAUSES: tuple[Cause, ...] = (
         "the processes of this server do not find a network interface to meet on",
         "Set environment: {VLLM_HOST_IP: 127.0.0.1, NCCL_SOCKET_IFNAME: lo, GLOO_SOCKET_IFNAME: "
         "lo} on the instance (one host); see that the host's own name resolves (/etc/hosts).",
+        who=(WORKER, ENGINE),
     ),
     # NCCL's "Duplicate GPU detected"; vllm#6208.
     _cause(
@@ -739,7 +764,8 @@ CAUSES: tuple[Cause, ...] = (
     # NCCL's general words; vllm#21661, vllm#6723, nccl#1234.
     _cause(
         "nccl_failed",
-        r"NCCL error|ncclUnhandledCudaError|ncclSystemError|ncclInternalError|ncclInvalid\w+"
+        r"NCCL error|setting up NCCL communicator|ncclUnhandledCudaError"
+        r"|ncclSystemError|ncclInternalError|ncclInvalid\w+"
         r"|NCCL WARN .*(?:[Ff]ailure|[Ee]rror|failed)|DistBackendError",
         "NCCL, by which the cards talk to each other, failed",
         f"{_MULTI_GPU}. environment: {{NCCL_DEBUG: INFO}} names the call that failed.",
@@ -790,7 +816,7 @@ CAUSES: tuple[Cause, ...] = (
     # OSError of bind(): EADDRNOTAVAIL, also EAI_NONAME of a name that does not resolve.
     _cause(
         "host_not_here",
-        r"\[Errno 99\]|[Cc]annot assign requested address",
+        r"\[Errno 99\]|[Cc]annot assign requested address|gaierror",
         "host is no address of this machine",
         "Set host of the instance to one of the machine's own addresses (ip -brief address), to "
         "127.0.0.1 or to 0.0.0.0.",
@@ -866,7 +892,8 @@ CAUSES: tuple[Cause, ...] = (
         r"|is not a local folder and is not a valid model identifier"
         r"|LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to 'https://huggingface"
         r"|does not appear to have (?:a file|files) named|Unrecognized model in .*config\.json"
-        r"|Cannot find any model weights with|No such file or directory:? [^\n]*config\.json"
+        r"|Cannot find any model weights with|is not a valid JSON file"
+        r"|No such file or directory:? [^\n]*(?:config\.json|\.safetensors|\.bin|\.gguf|tokenizer)"
         r"|Can't load tokenizer for|No safetensors|no \S+ weights? found",
         "the model's directory is not there, or is not a whole model",
         "See model (and tokenizer) in /etc/vllm/INSTANCE.yaml; run site.yml to fetch the model "
@@ -889,7 +916,8 @@ CAUSES: tuple[Cause, ...] = (
         "transformers_too_old",
         r"Tokenizer class \S+ does not exist or is not currently imported"
         r"|Transformers does not recognize this architecture"
-        r"|KeyError: 'model_type'|[Uu]nrecognized (?:configuration|processing|processor) class",
+        r"|did not match any variant of untagged enum|KeyError: 'model_type'"
+        r"|[Uu]nrecognized (?:configuration|processing|processor) class",
         "the release's transformers does not know the model",
         "Use a newer vllm_release. If there is none: tokenizer_class of the model's "
         "tokenizer_config.json (TokenizersBackend is transformers 5's) can be set to "
@@ -900,7 +928,8 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "gguf_not_supported",
         r"GGUF model with architecture \S+ is not supported|Architecture \S+ not supported"
-        r"|Unknown gguf model_type|No GGUF tensors? mapping|gguf.*(?:not supported|Could not)",
+        r"|Unknown gguf model_type|Unsupported GGUF|No GGUF tensors? mapping"
+        r"|gguf.*(?:not supported|Could not)",
         "this release cannot read the model's GGUF file",
         "Serve the model's original files, or an AWQ or GPTQ quantization of it; a newer "
         "vllm_release may know the architecture.",
@@ -986,7 +1015,8 @@ CAUSES: tuple[Cause, ...] = (
     # A package that only this model needs; vllm#20011.
     _cause(
         "model_needs_package",
-        r"requires the following packages that were not found|You need to install|pip install \S+"
+        r"requires (?:the following packages that were not found|the \w+ library but it was not)"
+        r"|Couldn't instantiate the backend tokenizer|You need to install|pip install \S+"
         r"|Please install \S+|(?:is|are) required (?:to|for) .*install",
         "the model needs a Python package that the release does not have",
         "Use an environment of your own that has it (vllm_runtime_venv); the release's environment "
@@ -1011,6 +1041,23 @@ CAUSES: tuple[Cause, ...] = (
         "Raise max_num_batched_tokens in extra_args to what the line compares it with, or lower "
         "that (max_model_len, max_num_seqs).",
     ),
+    # Python's ssl, from uvicorn's configuration.
+    _cause(
+        "tls_files",
+        r"SSLError|PEM lib|No such file or directory: '[^']*\.(?:pem|crt|key)'",
+        "the certificate or its key cannot be used",
+        "See ssl_certfile and ssl_keyfile in extra_args: both must be readable for the server's "
+        "user, in PEM, and belong together.",
+        who=(SERVER,),
+    ),
+    # vllm/utils/deep_gemm.py; vllm#23540.
+    _cause(
+        "deep_gemm",
+        r"DeepGEMM (?:is not available|backend is not)|deep_gemm\b.*(?:[Ee]rror|fail|not)",
+        "DeepGEMM's kernels do not work here",
+        'Set environment: {VLLM_USE_DEEP_GEMM: "0"} on the instance; if it is not that: '
+        '{VLLM_MOE_USE_DEEP_GEMM: "0"}.',
+    ),
     # -- the host ---------------------------------------------------------------------------------
     _cause(
         "too_many_files",
@@ -1027,6 +1074,15 @@ CAUSES: tuple[Cause, ...] = (
         "Raise limits: {tasks_max: 16384} of the instance (vllm_service_tasks_max for all), or "
         'lower the number: environment: {OMP_NUM_THREADS: "4"}.',
     ),
+    # EIO, ENOTCONN, EHOSTDOWN, ESTALE: of a disk that fails, or a file system that has gone.
+    _cause(
+        "storage_failed",
+        r"\[Errno 5\]|Input/output error|\[Errno 107\]|Transport endpoint is not connected"
+        r"|\[Errno 112\]|Host is down|Stale file handle",
+        "a disk, or a network file system, did not give what it holds",
+        "See journalctl -k for errors of the disk, and whether the file system is still mounted "
+        "(findmnt, df); mount it again, or put the model on a local disk.",
+    ),
     _cause(
         "permission",
         r"PermissionError: \[Errno (?:1|13)\]|\[Errno 30\] Read-only file system"
@@ -1039,6 +1095,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "out_of_memory",
         r"^(?:.*\) )?MemoryError\b|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
+        r"|Too large swap space"
         r"|DefaultCPUAllocator: can't allocate memory|not enough memory: you tried to allocate",
         "the host's memory, or the unit's share of it, is used up",
         "Lower max_num_seqs or, on CPU, cpu_kvcache_space; raise limits: {memory_max} of the "
@@ -1078,6 +1135,25 @@ CAUSES: tuple[Cause, ...] = (
         "a compiler failed",
         "The compiler's own message is in the log above the line; often a header or a library is "
         "missing, or /tmp does not allow execution (environment: {TMPDIR: a directory that does}).",
+        refers=True,
+    ),
+    # triton/compiler/errors.py; vllm#2867.
+    _cause(
+        "triton_failed",
+        r"PassManager::run failed|triton\.compiler\.errors|CompilationError: at \d+|LLVM ERROR"
+        r"|Failed to (?:convert|legalize|translate) .*(?:LLVM|LinalgToTriton|TritonGPU)",
+        "Triton could not build a kernel for this card",
+        "Set dtype: float16 on a card below compute capability 8.0; else another "
+        "attention_backend, or another vllm_release, whose Triton knows the card.",
+        refers=True,
+    ),
+    # torch/_dynamo/exc.py, torch/_inductor/exc.py.
+    _cause(
+        "torch_compile_failed",
+        r"torch\._(?:dynamo|inductor)\.exc\.|BackendCompilerFailed|InductorError|LoweringException",
+        "torch.compile could not compile the model",
+        "Set enforce_eager: true on the instance, which does without it (slower); report it to "
+        "vLLM, or use another vllm_release.",
         refers=True,
     ),
     # vllm/model_executor/models/registry.py imports the class in a process of its own.
