@@ -232,28 +232,41 @@ def _was_out_of_memory(samples: Sequence[Sample]) -> bool:
 def _out_of_memory(now: Sample, evidence: list[str]) -> Verdict:
     limit = now.memory_max_bytes
     evidence.append("the kernel killed it for memory" + (f", limit {size(limit)}" if limit else ""))
-    if limit is None:
-        return Verdict(
-            CRASHED,
-            "the kernel killed it, because memory was used up",
-            tuple(evidence),
-            "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, "
-            "or serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps "
-            "only where limits: {memory_max} or vllm_service_memory_max sets one.",
-            cause="host_memory",
-        )
-    return Verdict(
-        CRASHED,
+    cause = "host_memory" if limit is None else "memory_limit"
+    summary, remedy = BY_FIGURES[cause]
+    return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=cause)
+
+
+BY_FIGURES = {
+    "host_memory": (
+        "the kernel killed it, because memory was used up",
+        "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, or "
+        "serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps only "
+        "where limits: {memory_max} or vllm_service_memory_max sets one.",
+    ),
+    "memory_limit": (
         "it was killed for using more memory than it may",
-        tuple(evidence),
         "Raise MemoryMax of the unit (limits: {memory_max: …} of the instance, or "
         "vllm_service_memory_max), where the host has more; or lower what it needs: a smaller "
         "model, on CPU cpu_kvcache_space.",
-        cause="memory_limit",
-    )
-
-
-_RESULTS = {
+    ),
+    "workers_wait": (
+        "its workers wait for each other: they have been busy for minutes, and nothing else moves",
+        'Set environment: {NCCL_P2P_DISABLE: "1"} on the instance; if it is not that, '
+        "extra_args: {disable_custom_all_reduce: true}. environment: {NCCL_DEBUG: INFO} shows "
+        "where they wait. A longer vllm_service_start_timeout does not help.",
+    ),
+    "completion_failed": (
+        "it answers a completion with an error",
+        "The log says why; restart the unit.",
+    ),
+    "unknown": (
+        "it ended by itself, for a reason that is not known here",
+        "Read the end of its log: journalctl -u the unit.",
+    ),
+}
+"""Causes that no line of the log tells, or none that is known: summary and remedy."""
+RESULTS = {
     "watchdog": (
         "watchdog",
         "systemd ended it, because it made no progress within the watchdog's time",
@@ -275,6 +288,7 @@ _RESULTS = {
         "Its journal says which directory, file or limit that the unit names is missing.",
     ),
 }
+"""What systemd's C(Result) tells: cause, summary and remedy."""
 
 
 def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
@@ -302,7 +316,7 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     if _was_out_of_memory(samples):
         return _out_of_memory(now, evidence)
     found = find_cause(log)
-    known = _RESULTS.get(now.result or "")
+    known = RESULTS.get(now.result or "")
     number = signal_of(now.exit_status)
     if found is not None and _is_outranked(found, now, known is not None, number):
         found = None
@@ -335,13 +349,8 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
             "journalctl -k and systemctl status tell who did it.",
             cause="killed",
         )
-    return Verdict(
-        CRASHED,
-        "it ended by itself, for a reason that is not known here",
-        tuple(evidence),
-        "Read the end of its log: journalctl -u the unit.",
-        cause="unknown",
-    )
+    summary, remedy = BY_FIGURES["unknown"]
+    return Verdict(CRASHED, summary, tuple(evidence), remedy, cause="unknown")
 
 
 def _is_outranked(found: Found, now: Sample, is_known: bool, number: int | None) -> bool:
@@ -422,9 +431,9 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     if asked is not None and asked.outcome == "failed" and not computed and now.health != 0:
         return Verdict(
             CRASHED,
-            "it answers a completion with an error",
+            BY_FIGURES["completion_failed"][0],
             (asked.detail[:300] or "the answer had no text", *_resources(now)),
-            "The log says why; restart the unit.",
+            BY_FIGURES["completion_failed"][1],
             cause="completion_failed",
         )
     if unanswered and asked is not None and last == 0:
@@ -699,9 +708,7 @@ def _starting(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> 
             f"its {len(_workers(now))} workers wait for each other: they have been busy for "
             f"{now.at - spins:.0f} s, and nothing else has moved",
             tuple(evidence),
-            'Set environment: {NCCL_P2P_DISABLE: "1"} on the instance; if it is not that, '
-            "extra_args: {disable_custom_all_reduce: true}. environment: {NCCL_DEBUG: INFO} shows "
-            "where they wait. A longer vllm_service_start_timeout does not help.",
+            BY_FIGURES["workers_wait"][1],
             percent,
             cause="workers_wait",
         )
