@@ -240,21 +240,27 @@ def _out_of_memory(now: Sample, evidence: list[str]) -> Verdict:
 BY_FIGURES = {
     "host_memory": (
         "the kernel killed it, because memory was used up",
-        "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, or "
-        "serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps only "
-        "where limits: {memory_max} or vllm_service_memory_max sets one.",
+        (
+            "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, or "
+            "serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps only "
+            "where limits: {memory_max} or vllm_service_memory_max sets one."
+        ),
     ),
     "memory_limit": (
         "it was killed for using more memory than it may",
-        "Raise MemoryMax of the unit (limits: {memory_max: …} of the instance, or "
-        "vllm_service_memory_max), where the host has more; or lower what it needs: a smaller "
-        "model, on CPU cpu_kvcache_space.",
+        (
+            "Raise MemoryMax of the unit (limits: {memory_max: …} of the instance, or "
+            "vllm_service_memory_max), where the host has more; or lower what it needs: a smaller "
+            "model, on CPU cpu_kvcache_space."
+        ),
     ),
     "workers_wait": (
         "its workers wait for each other: they have been busy for minutes, and nothing else moves",
-        'Set environment: {NCCL_P2P_DISABLE: "1"} on the instance; if it is not that, '
-        "extra_args: {disable_custom_all_reduce: true}. environment: {NCCL_DEBUG: INFO} shows "
-        "where they wait. A longer vllm_service_start_timeout does not help.",
+        (
+            'Set environment: {NCCL_P2P_DISABLE: "1"} on the instance; if it is not that, '
+            "extra_args: {disable_custom_all_reduce: true}. environment: {NCCL_DEBUG: INFO} shows "
+            "where they wait. A longer vllm_service_start_timeout does not help."
+        ),
     ),
     "completion_failed": (
         "it answers a completion with an error",
