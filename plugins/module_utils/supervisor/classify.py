@@ -241,9 +241,9 @@ BY_FIGURES = {
     "host_memory": (
         "the kernel killed it, because memory was used up",
         (
-            "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, or "
-            "serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps only "
-            "where limits: {memory_max} or vllm_service_memory_max sets one."
+            "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, "
+            "or serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps "
+            "only where limits: {memory_max} or vllm_service_memory_max sets one."
         ),
     ),
     "memory_limit": (
