@@ -28,7 +28,8 @@ _END = re.compile(
 # "(APIServer pid=7) ERROR 11-22 22:05:28 [serving_chat.py:1310] …", and uvicorn's access log.
 _LOGGED_ERROR = re.compile(r"^(?:\x1b\[[\d;]*m)?\(?(?:API|Api)\S* [^)]*\)(?:\x1b\[[\d;]*m)? ERROR ")
 _ACCESS = re.compile(r'INFO:\s+\S+ - "(?:GET|POST|HEAD) ')
-_WAITS = "No available shared memory broadcast block found"
+WAITS = "No available shared memory broadcast block found"
+"""What an engine says, once a minute, that waits for its workers."""
 _NUMBERS = re.compile(r"\d+|[0-9a-f]{8,}")
 
 
@@ -100,7 +101,7 @@ class Tail:
         text = states[-1].decode("utf-8", "replace").rstrip()
         if not redrawn and self._repeats(text):
             return
-        if _WAITS not in text:
+        if WAITS not in text:
             self.said += 1
         self._last.append(text)
         self._count += 1
@@ -109,7 +110,7 @@ class Tail:
 
     def _repeats(self, text: str) -> bool:
         """Whether a line says what enough lines before it have said."""
-        if not (_LOGGED_ERROR.match(text) or _ACCESS.search(text) or _WAITS in text):
+        if not (_LOGGED_ERROR.match(text) or _ACCESS.search(text) or WAITS in text):
             return False
         key = _NUMBERS.sub("0", text)
         if len(self._seen) >= _KNOWN:
