@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from . import tracebacks
@@ -58,12 +58,14 @@ class Found:
         line: The line.
         remedy: What to do, with the line's figures.
         who: Who ended with it; nothing where no traceback is an end.
+        raised: The exception that ended it, where that is another line.
     """
 
     cause: Cause
     line: str
     remedy: str
     who: str = ""
+    raised: str = ""
 
 
 def _cause(
@@ -133,6 +135,25 @@ _REPORT = (
     "Report it to vLLM with the traceback, or use another vllm_release; nothing in the inventory "
     "is known to be wrong."
 )
+
+_SYMMETRIC = "torch's symmetric memory for all-reduce does not work on these cards"
+_NO_SYMMETRIC = (
+    'Set environment: {VLLM_ALLREDUCE_USE_SYMM_MEM: "0"} on the instance; if it is not that: '
+    '{VLLM_USE_NCCL_SYMM_MEM: "0"}. Every GPU of the inventory is there.'
+)
+_SHM = "shared memory (/dev/shm) is full, or too small for what the processes share"
+_MORE_SHM = (
+    "Make it larger (mount -o remount,size=8G /dev/shm; for a container its shm size), remove "
+    "/dev/shm/nccl-* and /dev/shm/psm_* of processes that have ended, or set environment: "
+    '{NCCL_SHM_DISABLE: "1"} on the instance. No disk is full.'
+)
+_PORT_WITHIN = "a port that the processes of this server use among themselves was taken meanwhile"
+_ANOTHER_PORT = (
+    "Start it again: another port is drawn. Start the instances of one host one after the other, "
+    "as site.yml does; where it comes back, environment: {VLLM_PORT: a free port of your choice}. "
+    "The instance's own port need not change."
+)
+_DRAWN_AGAIN = "systemd starts the server again, which draws another port."
 
 # Folders of compiled code: the unit's variables for torch's inductor and Triton, and vLLM's own.
 _COMPILED = (
@@ -231,10 +252,15 @@ CAUSES: tuple[Cause, ...] = (
         r"shared memory segment /dev/shm|/dev/shm[^ ]* .*No space left on device"
         r"|unable to (?:write to|mmap|open) (?:file|shared memory).*(?:/torch_|/dev/shm)"
         r"|No space left on device.*/dev/shm|insufficient shared memory \(shm\)",
-        "shared memory (/dev/shm) is full, or too small for what the processes share",
-        "Make it larger (mount -o remount,size=8G /dev/shm; for a container its shm size), remove "
-        "/dev/shm/nccl-* and /dev/shm/psm_* of processes that have ended, or set environment: "
-        '{NCCL_SHM_DISABLE: "1"} on the instance. No disk is full.',
+        _SHM,
+        _MORE_SHM,
+    ),
+    _cause(
+        "shm_full",
+        r"No space left on device|\[Errno 28\]|Cannot allocate memory|\[Errno 12\]",
+        _SHM,
+        _MORE_SHM,
+        frames=r"multiprocessing/shared_memory|shm_broadcast|torch/multiprocessing|shm_object_storage",
     ),
     # strerror(ENOSPC), EDQUOT.
     _cause(
@@ -243,7 +269,6 @@ CAUSES: tuple[Cause, ...] = (
         "a file system is full",
         "Free space where the log says (df -h /var/cache /var/lib /tmp); old releases and models "
         "are in /opt/vllm/releases and /var/lib/vllm/hub.",
-        not_frames=r"multiprocessing/shared_memory",
     ),
     # -- compilers --------------------------------------------------------------------------------
     # vllm#49029, flashinfer#3386, ProxmoxVED#2047; torch/utils/cpp_extension.py.
@@ -411,7 +436,7 @@ CAUSES: tuple[Cause, ...] = (
     # torch's pinned memory: cudaHostAlloc fails with the same word; vllm#19185.
     _cause(
         "pinned_memory",
-        r"out of memory|invalid argument",
+        r"CUDA error: (?:out of memory|invalid argument)|cudaErrorMemoryAllocation",
         "the host has no memory left that can be pinned for the GPU",
         "Free memory of the host, or lower what is kept there (extra_args: swap_space, "
         "cpu_offload_gb, kv offloading); on WSL2 raise memory= in .wslconfig. The GPU's memory is "
@@ -582,10 +607,16 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "symmetric_memory",
         r"invalid device ordinal|CUDA driver error|multicast|rendezvous",
-        "torch's symmetric memory for all-reduce does not work on these cards",
-        'Set environment: {VLLM_ALLREDUCE_USE_SYMM_MEM: "0"} on the instance; if it is not that: '
-        '{VLLM_USE_NCCL_SYMM_MEM: "0"}. Every GPU of the inventory is there.',
+        _SYMMETRIC,
+        _NO_SYMMETRIC,
         frames=r"symm_mem\.py|_symmetric_memory",
+    ),
+    # torch says "driver error" of what its symmetric memory asks the driver itself.
+    _cause(
+        "symmetric_memory",
+        r"CUDA driver error: invalid device ordinal|SymmMem\w*.*(?:[Ee]rror|fail)",
+        _SYMMETRIC,
+        _NO_SYMMETRIC,
     ),
     # vllm/config/parallel.py; dynamo#4934, vllm#35103.
     _cause(
@@ -635,7 +666,7 @@ CAUSES: tuple[Cause, ...] = (
         r"|Failed to infer device type"
         r"|no CUDA-capable device is detected|cudaErrorNoDevice"
         r"|CUDA unknown error - this may be due to an incorrectly set up environment"
-        r"|(?:CUDA error|CUDA driver error): invalid device ordinal|cudaErrorInvalidDevice\b"
+        r"|CUDA error: invalid device ordinal|cudaErrorInvalidDevice\b"
         r"|CUDA error: initialization error|CUDA_ERROR_NO_DEVICE|NVMLError_DriverNotLoaded"
         r"|CUDA driver initialization failed|NVML_SUCCESS == r INTERNAL ASSERT FAILED"
         r"|CUDA-capable device\(s\) is/are busy or unavailable",
@@ -698,11 +729,17 @@ CAUSES: tuple[Cause, ...] = (
         r"code: -98, name: EADDRINUSE|server socket has failed to (?:listen|bind)"
         r"|DistNetworkError.*(?:EADDRINUSE|[Aa]ddress already in use)"
         r"|zmq\.error\.ZMQError: Address already in use",
-        "a port that the processes of this server use among themselves was taken meanwhile",
-        "Start it again: another port is drawn. Start the instances of one host one after the "
-        "other, as site.yml does; where it comes back, environment: {VLLM_PORT: a free port "
-        "of your choice}. The instance's own port need not change.",
-        by_itself="systemd starts the server again, which draws another port.",
+        _PORT_WITHIN,
+        _ANOTHER_PORT,
+        by_itself=_DRAWN_AGAIN,
+    ),
+    _cause(
+        "rendezvous_port",
+        r"\[Errno 98\]|[Aa]ddress already in use",
+        _PORT_WITHIN,
+        _ANOTHER_PORT,
+        who=(ENGINE, WORKER),
+        by_itself=_DRAWN_AGAIN,
     ),
     # NCCL's src/bootstrap.cc, src/init.cc; vllm#2484, vllm#7201.
     _cause(
@@ -1367,7 +1404,8 @@ def _in_report(report: Report, causes: Sequence[Cause]) -> Found | None:
             for line in one.message:
                 match = cause.pattern.search(line.strip())
                 if match:
-                    return _found(cause, _headline(one.message, line), match, report.who)
+                    found = _found(cause, _headline(one.message, line), match, report.who)
+                    return found if found.line == one.text else replace(found, raised=one.text)
     return None
 
 
@@ -1397,7 +1435,7 @@ def _plain(lines: Sequence[Line], first: int, last: int, reports: Sequence[Repor
     out: set[int] = set()
     for report in reports:
         if not report.is_fatal:
-            out.update(range(report.first - 1, report.last + 1))
+            out.update(report.numbers)
     return [
         line.text
         for number, line in enumerate(lines)
@@ -1446,7 +1484,7 @@ def _of_end(ends: Sequence[Report], lines: Sequence[Line], reports: Sequence[Rep
         around = _plain(lines, end.first - _AROUND_BEFORE, end.last + _AROUND_AFTER, reports)
         better = _in_lines(around, _PRECISE)
         if better is not None:
-            return Found(better.cause, better.line, better.remedy, end.who)
+            return replace(better, who=end.who, raised=end.reasons[-1].text)
         for other in ends[1:]:
             told = _in_report(other, _PRECISE)
             if told is not None:

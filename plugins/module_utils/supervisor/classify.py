@@ -328,6 +328,8 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
         found = None
     if found is not None:
         evidence.append(f"log: {found.line[:300]}")
+        if found.raised:
+            evidence.append(f"raised as: {found.raised[:200]}")
         return Verdict(
             CRASHED,
             found.cause.summary,

@@ -30,7 +30,7 @@ _LOGGED_ERROR = re.compile(r"^(?:\x1b\[[\d;]*m)?\(?(?:API|Api)\S* [^)]*\)(?:\x1b
 _ACCESS = re.compile(r'INFO:\s+\S+ - "(?:GET|POST|HEAD) ')
 WAITS = "No available shared memory broadcast block found"
 """What an engine says, once a minute, that waits for its workers."""
-_NUMBERS = re.compile(r"\d+|[0-9a-f]{8,}")
+_NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 
 
 class Tail:
@@ -110,9 +110,13 @@ class Tail:
 
     def _repeats(self, text: str) -> bool:
         """Whether a line says what enough lines before it have said."""
-        if not (_LOGGED_ERROR.match(text) or _ACCESS.search(text) or WAITS in text):
+        if " ERROR " in text:
+            can_repeat = _LOGGED_ERROR.match(text) is not None
+        else:
+            can_repeat = ("HTTP/1" in text and _ACCESS.search(text) is not None) or WAITS in text
+        if not can_repeat:
             return False
-        key = _NUMBERS.sub("0", text)
+        key = text.translate(_NO_DIGITS)
         if len(self._seen) >= _KNOWN:
             self._seen.clear()
         self._seen[key] = self._seen.get(key, 0) + 1

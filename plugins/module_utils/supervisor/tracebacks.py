@@ -41,7 +41,7 @@ _CHATTER = re.compile(
     r"^(?:\[rank\d+\]:)?\[?[IW](?:\d{3,4} [\d:]{8}| \S+\.cpp:)"
     r"|^\[?\d{4}-\d\d-\d\d[ T][\d:.,]+\]?\s*(?:- ?[\w.]+ ?)?[-\[| ]*(?:DEBUG|INFO|WARNING)\b"
     r"|^(?:WARNING|INFO|DEBUG):[\w.]+:"
-    r"|^\S+:\d+: \w*Warning: |^\s+warnings\.warn\(|^\w*Warning: "
+    r"|^\S+:\d+: \w*Warning:(?: |$)|^\s+warnings\.warn\(|^\w*Warning:(?: |$)"
     r"|\bNCCL INFO\b"
 )
 _QUIET = ("DEBUG", "INFO", "WARNING")
@@ -191,6 +191,7 @@ class Report:
         first: That line's number.
         last: The number of its last line.
         raised: The exceptions, the root first.
+        numbers: The numbers of its own lines; those of other processes stand between them.
         whole: Whether its beginning is there.
     """
 
@@ -200,6 +201,7 @@ class Report:
     last: int
     raised: list[Raised] = field(default_factory=list)
     whole: bool = True
+    numbers: list[int] = field(default_factory=list)
 
     @property
     def who(self) -> str:
@@ -274,13 +276,22 @@ class _Reader:
             self.is_chained = False
             report.last = number
             if begins:
+                report.numbers.append(number)
                 return
         if report is None:
             return
         if _HARMLESS.search(text) or text.startswith("Process "):
             self.report, self.is_chained = None, False
             return
+        goes_on = self.is_chained or _NEXT.match(text.strip()) or not text.strip()
+        if report.raised[-1].message and not (line.level or goes_on or report.is_fatal):
+            # What a process writes after an error of no account may be anything.
+            self.report = None
+            if _ABORT.search(text):
+                self.take(number, line, header, reports)
+            return
         report.last = number
+        report.numbers.append(number)
         current = report.raised[-1]
         if _NEXT.match(text.strip()):
             self.is_chained = True
