@@ -136,6 +136,12 @@ _REPORT = (
     "is known to be wrong."
 )
 
+_NEWER_TRANSFORMERS = (
+    "Use a newer vllm_release. If there is none: tokenizer_class of the model's "
+    "tokenizer_config.json (TokenizersBackend is transformers 5's) can be set to "
+    "PreTrainedTokenizerFast in a copy. pip install in the release's environment is not the way: "
+    "it is locked."
+)
 _SYMMETRIC = "torch's symmetric memory for all-reduce does not work on these cards"
 _NO_SYMMETRIC = (
     'Set environment: {VLLM_ALLREDUCE_USE_SYMM_MEM: "0"} on the instance; if it is not that: '
@@ -304,7 +310,7 @@ CAUSES: tuple[Cause, ...] = (
         "RHEL: python3.11-devel), or run site.yml, which does.",
         by_itself="site.yml installs the headers that the release needs.",
     ),
-    # flashinfer#1532, vllm#36630: nvcc's own words.
+    # flashinfer#1532, flashinfer#1657: nvcc's own words.
     _cause(
         "nvcc_too_old",
         r"nvcc fatal\s*: (?:Unknown option|Unsupported gpu architecture|Value '[^']*' is not"
@@ -344,7 +350,7 @@ CAUSES: tuple[Cause, ...] = (
         "/usr/local/cuda/bin/ptxas} on the instance (without a toolkit there: use a newer "
         "vllm_release, whose Triton knows the card).",
     ),
-    # vllm#3808, triton#2507: the linker's words for Triton's launcher.
+    # vllm#3808: the linker's words for Triton's launcher.
     _cause(
         "libcuda_not_linked",
         r"cannot find -l:?(?:cuda|libcuda\.so)\b",
@@ -365,7 +371,7 @@ CAUSES: tuple[Cause, ...] = (
         "attention_backend: TRITON_ATTN for attention; or use a vllm_release whose library writes "
         "below its cache. The environment stays read-only.",
     ),
-    # flashinfer/jit/cubin_loader.py; flashinfer#1583, vllm#24109.
+    # flashinfer/jit/cubin_loader.py.
     _cause(
         "flashinfer_cubins",
         r"(?:[Ff]ailed to (?:get|load|download|verify)|Unable to download|checksum.*|corrupt\w*) "
@@ -446,7 +452,8 @@ CAUSES: tuple[Cause, ...] = (
     # The weights alone are too large: vllm#32653, vllm#188. Other settings take nothing off them.
     _cause(
         "weights_do_not_fit",
-        r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory",
+        r"(?:CUDA|HIP) out of memory|OutOfMemoryError: (?:CUDA|HIP|Allocation)"
+        r"|CUDA error: out of memory",
         "the model's weights do not fit on the card",
         "Serve a quantized (AWQ, GPTQ, FP8) or a smaller model, or split it over more cards: "
         "tensor_parallel_size with as many gpus. First see in nvidia-smi that nothing else holds "
@@ -457,7 +464,7 @@ CAUSES: tuple[Cause, ...] = (
     # c10/cuda/CUDACachingAllocator.cpp; cudaErrorMemoryAllocation; vllm#26863, vllm#27782.
     _cause(
         "gpu_out_of_memory",
-        r"CUDA out of memory|OutOfMemoryError: (?:CUDA|Allocation)"
+        r"(?:CUDA|HIP) out of memory|OutOfMemoryError: (?:CUDA|HIP|Allocation)"
         r"|(?:CUDA error|Triton Error \[CUDA\]): out of memory"
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
         r"|Failed to CUDA calloc|cuda failure.*out of memory",
@@ -467,7 +474,7 @@ CAUSES: tuple[Cause, ...] = (
         "enforce_eager: true saves what CUDA graphs take.",
     ),
     # -- what the card can do ---------------------------------------------------------------------
-    # triton/runtime/errors.py; vllm#36802, vllm#16346.
+    # triton/runtime/errors.py; vllm#36802.
     _cause(
         "kernel_shared_memory",
         r"out of resource: (?:shared memory|threads|tensor memory)|OutOfResources"
@@ -488,7 +495,7 @@ CAUSES: tuple[Cause, ...] = (
         "bfloat16's range, such as Gemma): dtype: float32, or a card of compute capability 8.0.",
         by_itself="The plan chooses float16 for dtype: auto where the card has no bfloat16.",
     ),
-    # triton/language/semantic.py; vllm#26431, vllm#17581, vllm#17764; vllm#7714.
+    # triton/language/semantic.py; vllm#26431, vllm#17581, vllm#17764.
     _cause(
         "fp8_not_supported",
         r"fp8e4(?:nv|b8|b15)? (?:data type )?(?:is )?not supported in this architecture"
@@ -499,7 +506,7 @@ CAUSES: tuple[Cause, ...] = (
         "Leave kv_cache_dtype: fp8 out of extra_args, or take another quantization of the model "
         "(AWQ, GPTQ, w8a16). FP8 e4m3 needs compute capability 8.9.",
     ),
-    # vllm/model_executor/layers/quantization; vllm#14040, vllm#29707, vllm#20216, vllm#11006.
+    # vllm/model_executor/layers/quantization; vllm#14040, vllm#29707, vllm#20216.
     _cause(
         "quantization_not_supported",
         r"(?:Quantization scheme|quantization method \S+) is not supported for .*current GPU"
@@ -512,7 +519,7 @@ CAUSES: tuple[Cause, ...] = (
         "Use another quantization of the model: AWQ or GPTQ run from compute capability 7.5, "
         "W8A8-INT8 from 7.5, FP8 from 8.9, NVFP4 from 10.0; or a card that it can run on.",
     ),
-    # vllm/model_executor/layers/quantization, vllm/config/model.py; vllm#5001, vllm#22280.
+    # vllm/model_executor/layers/quantization, vllm/config/model.py; vllm#5675, vllm#11671.
     _cause(
         "quantization_mismatch",
         r"Unknown quantization method|Quantization method specified in the model config"
@@ -525,14 +532,15 @@ CAUSES: tuple[Cause, ...] = (
         "Leave quantization out of extra_args, so that the model's own is read; where the line "
         "speaks of alignment or divisibility, use a smaller tensor_parallel_size.",
     ),
-    # vllm/platforms/cuda.py, vllm/attention/selector.py; vllm#26211, vllm#20080.
+    # vllm/platforms/cuda.py, vllm/attention/selector.py.
     _cause(
         "attention_backend_not_supported",
         r"No valid attention backend|Selected backend \S+ is not valid|Invalid attention backend"
         r"|(?:FlashAttention|FA[234]|flash.?attn|FlashInfer|FLASH\w*|MLA)\b[^\n]*"
-        r"(?:only supports? (?:Ampere|Hopper|GPUs|compute)|is not supported|requires (?:compute|"
-        r"SM|sm_?\d|device capability))"
-        r"|Cannot use Flash\S* backend|HeadDim \d+ is not supported"
+        r"(?:only supports? (?:Ampere|Hopper|GPUs|compute)|is not supported|requires "
+        r"(?:compute|GPUs|SM|sm_?\d|device capability))"
+        r"|No supported CUDA architectures found|Cannot use Flash\S* backend"
+        r"|HeadDim \d+ is not supported"
         r"|attention backend .*(?:not supported|unsupported)|Unsupported (?:FA|flash attention)"
         r"|[Hh]ead[ _](?:size|dim)\S* .*(?:not supported|is not supported) by|Head size \d+ is not",
         "the attention backend cannot serve this model on this card",
@@ -553,10 +561,10 @@ CAUSES: tuple[Cause, ...] = (
         "capability).",
     ),
     # -- driver, libraries, kind of machine -------------------------------------------------------
-    # c10/cuda/CUDAFunctions.cpp; cudaErrorCompatNotSupportedOnDevice; vllm#32373.
+    # c10/cuda/CUDAFunctions.cpp; cudaErrorCompatNotSupportedOnDevice; llm-d#706.
     _cause(
         "cuda_compat",
-        r"Error 80[34]|forward compatibility was attempted on non supported HW"
+        r"[Ee]rror 80[34]\b|forward compatibility was attempted on non supported HW"
         r"|cudaErrorCompatNotSupportedOnDevice"
         r"|unsupported display driver / cuda driver combination",
         "the CUDA library that is loaded does not fit the driver (errors 803, 804)",
@@ -603,7 +611,7 @@ CAUSES: tuple[Cause, ...] = (
         "{TRITON_LIBCUDA_PATH: the directory that has it} on the instance (WSL2: /usr/lib/wsl/lib)."
         " If nothing has it, the driver is not installed, or in a container not handed in.",
     ),
-    # vllm/distributed/device_communicators/symm_mem.py; vllm#26525, vllm#24694.
+    # vllm/distributed/device_communicators/symm_mem.py; vllm#26525.
     _cause(
         "symmetric_memory",
         r"invalid device ordinal|CUDA driver error|multicast|rendezvous",
@@ -618,7 +626,7 @@ CAUSES: tuple[Cause, ...] = (
         _SYMMETRIC,
         _NO_SYMMETRIC,
     ),
-    # vllm/config/parallel.py; dynamo#4934, vllm#35103.
+    # vllm/config/parallel.py; dynamo#4934.
     _cause(
         "too_few_gpus",
         r"Tensor parallel size \((?P<wanted>\d+)\) cannot be larger than the number of available"
@@ -632,7 +640,7 @@ CAUSES: tuple[Cause, ...] = (
         "lists what there is.",
         advise=_shards,
     ),
-    # vllm/config/model.py verify_with_parallel_config; vllm#596, vllm#13094.
+    # vllm/config/model.py verify_with_parallel_config; vllm#596.
     _cause(
         "heads_not_divisible",
         r"[Tt]otal number of attention heads \(\d+\) must be divisible by tensor parallel size"
@@ -642,7 +650,7 @@ CAUSES: tuple[Cause, ...] = (
         "Set tensor_parallel_size to a number that divides the model's attention heads (1, 2, 4 or "
         "8 most often), with as many gpus.",
     ),
-    # torch/cuda/__init__.py _lazy_init; vllm#6152, vllm#8893.
+    # torch/cuda/__init__.py _lazy_init, vllm#8893.
     _cause(
         "forked_cuda",
         r"Cannot re-initialize CUDA in forked subprocess",
@@ -650,7 +658,7 @@ CAUSES: tuple[Cause, ...] = (
         "Set environment: {VLLM_WORKER_MULTIPROC_METHOD: spawn} on the instance; a plugin or the "
         "model's own code touches CUDA while it is imported.",
     ),
-    # cudaErrorSystemNotReady on machines with NVSwitch; vllm#2248.
+    # cudaErrorSystemNotReady on machines with NVSwitch; gpustack#4154.
     _cause(
         "fabric_manager",
         r"Error 802|system not yet initialized|cudaErrorSystemNotReady",
@@ -658,7 +666,7 @@ CAUSES: tuple[Cause, ...] = (
         "Start the fabric manager of the driver's own version: systemctl enable --now "
         "nvidia-fabricmanager; nvidia-smi -q shows Fabric State Completed when it is done.",
     ),
-    # torch/cuda/__init__.py; vllm/config/device.py; vllm#29117.
+    # torch/cuda/__init__.py; vllm/config/device.py.
     _cause(
         "no_gpu",
         r"Found no NVIDIA driver on your system"
@@ -674,6 +682,16 @@ CAUSES: tuple[Cause, ...] = (
         "See nvidia-smi, and gpus of the instance in the inventory; a device policy of the unit "
         "can hide /dev/nvidia* (systemctl show -p DeviceAllow).",
     ),
+    # cudaErrorNotSupported: virtual and partitioned GPUs, WSL2.
+    _cause(
+        "operation_not_supported",
+        r"CUDA (?:driver )?error: operation not supported|cudaErrorNotSupported"
+        r"|CUDA_ERROR_NOT_SUPPORTED",
+        "the driver of this GPU, a virtual or partitioned one, cannot do what is asked",
+        "Let the hypervisor give the virtual GPU unified memory (enable_uvm=1 for NVIDIA vGPU) or "
+        "a whole card; with several of them set extra_args: {disable_custom_all_reduce: true} and "
+        'environment: {NCCL_P2P_DISABLE: "1"}. Memory settings do not help.',
+    ),
     # vllm/v1/worker/gpu/buffer_utils.py; vllm#43381, vllm#47387, vllm#50239, vllm#54652.
     _cause(
         "no_pinned_memory",
@@ -686,14 +704,14 @@ CAUSES: tuple[Cause, ...] = (
     # vllm#39609, vllm#41103; the dynamic linker's words.
     _cause(
         "glibc_too_old",
-        r"version `GLIBC(?:XX)?_[\d.]+' not found",
+        r"version `(?:GLIBC(?:XX)?|CXXABI)_[\d.]+' not found",
         "the system's C or C++ library is older than this release's wheels need",
         "Upgrade the distribution to one with that version (glibc 2.34: Debian 12, Ubuntu 22.04, "
         "RHEL 9), or use an older vllm_release. Installing the environment again does not help. "
         "For GLIBCXX: another libstdc++ comes first in LD_LIBRARY_PATH of the instance's "
         "environment.",
     ),
-    # SIGILL; vLLM's CPU build wants AVX512 or AVX2; vllm#13286, vllm#33991.
+    # SIGILL; vLLM's CPU build wants AVX512 or AVX2.
     _cause(
         "cpu_instruction",
         r"Illegal instruction|SIGILL|signal 4\b|(?:requires?|does not support) (?:the )?AVX\w*"
@@ -714,7 +732,7 @@ CAUSES: tuple[Cause, ...] = (
         "Take LD_LIBRARY_PATH out of environment of the instance, out of the unit's drop-ins and "
         "of /etc/environment, so that torch finds the libraries of its own virtual environment.",
     ),
-    # vllm#8390, pytorch#88038: no room for cuBLAS' handle, or a driver that was gone.
+    # Qwen#120: no room for cuBLAS' handle, or a driver that was gone.
     _cause(
         "cublas_not_initialized",
         r"CUBLAS_STATUS_NOT_INITIALIZED|CUDNN_STATUS_NOT_INITIALIZED|CUSOLVER_STATUS_NOT_INIT",
@@ -723,7 +741,7 @@ CAUSES: tuple[Cause, ...] = (
         "(nvidia-smi); if enough is free, look for LD_LIBRARY_PATH in environment of the instance.",
     ),
     # -- more than one card -----------------------------------------------------------------------
-    # torch's TCPStore; verl#6677, SkyRL#284, vllm#39015, vllm#11617, vllm#8791.
+    # torch's TCPStore; verl#6677, SkyRL#284, vllm#39015, vllm#11617.
     _cause(
         "rendezvous_port",
         r"code: -98, name: EADDRINUSE|server socket has failed to (?:listen|bind)"
@@ -741,7 +759,7 @@ CAUSES: tuple[Cause, ...] = (
         who=(ENGINE, WORKER),
         by_itself=_DRAWN_AGAIN,
     ),
-    # NCCL's src/bootstrap.cc, src/init.cc; vllm#2484, vllm#7201.
+    # NCCL's src/bootstrap.cc, src/init.cc, vllm#7201.
     _cause(
         "nccl_network",
         r"[Nn]o socket interface found|Bootstrap : no|no usable (?:network )?interface"
@@ -753,13 +771,22 @@ CAUSES: tuple[Cause, ...] = (
         "lo} on the instance (one host); see that the host's own name resolves (/etc/hosts).",
         who=(WORKER, ENGINE),
     ),
-    # NCCL's "Duplicate GPU detected"; vllm#6208.
+    # NCCL's "Duplicate GPU detected"; vllm#17176.
     _cause(
         "nccl_same_gpu",
         r"Duplicate GPU detected",
         "two of the processes got the same GPU",
         "Name each GPU once in gpus of the instance, and take CUDA_VISIBLE_DEVICES out of its "
         "environment.",
+    ),
+    # NCCL's own words for cards without peer access, or a machine whose IOMMU forbids it; vllm#406.
+    _cause(
+        "nccl_peer_access",
+        r"NCCL WARN .*(?:Cuda failure|CUDA).*(?:peer|ipc|Ipc|IPC)"
+        r"|NCCL .*peer access|NCCL WARN .*P2P",
+        "NCCL cannot reach from one card to the other's memory",
+        'Set environment: {NCCL_P2P_DISABLE: "1"} on the instance: the cards then talk through the '
+        "host's memory. If it is not that, extra_args: {disable_custom_all_reduce: true}.",
     ),
     # csrc/custom_all_reduce.cuh; vllm#406, vllm#9046, sglang#1509.
     _cause(
@@ -798,7 +825,7 @@ CAUSES: tuple[Cause, ...] = (
         f"Look for Xid in journalctl -k. With several cards: {_MULTI_GPU[0].lower()}"
         f"{_MULTI_GPU[1:]}. With one: another attention_backend. Nothing was killed for memory.",
     ),
-    # NCCL's general words; vllm#21661, vllm#6723, nccl#1234.
+    # NCCL's general words; vllm#21661, nccl#1241.
     _cause(
         "nccl_failed",
         r"NCCL error|setting up NCCL communicator|ncclUnhandledCudaError"
@@ -839,7 +866,7 @@ CAUSES: tuple[Cause, ...] = (
         "nvidia-smi shows ERR! or no card. If it comes back with another model or release, the "
         "card or its power is at fault; else report it to vLLM.",
     ),
-    # llguidance, xgrammar, outlines; vllm#18300.
+    # llguidance, xgrammar, outlines.
     _cause(
         "structured_output",
         r"vocab size too small|Grammar (?:compiler|matcher)? ?error|xgrammar\w*.*(?:[Ee]rror|fail)"
@@ -910,7 +937,7 @@ CAUSES: tuple[Cause, ...] = (
         frames=_READS_MODEL + r"|torch/serialization\.py",
         by_itself="site.yml compares sizes and digests, and fetches again what differs.",
     ),
-    # huggingface_hub/errors.py; vllm#6270, vllm#25263.
+    # huggingface_hub/errors.py.
     _cause(
         "model_access",
         r"GatedRepoError|Access to model \S+ is restricted|You are trying to access a gated repo"
@@ -956,10 +983,14 @@ CAUSES: tuple[Cause, ...] = (
         r"|did not match any variant of untagged enum|KeyError: 'model_type'"
         r"|[Uu]nrecognized (?:configuration|processing|processor) class",
         "the release's transformers does not know the model",
-        "Use a newer vllm_release. If there is none: tokenizer_class of the model's "
-        "tokenizer_config.json (TokenizersBackend is transformers 5's) can be set to "
-        "PreTrainedTokenizerFast in a copy. pip install in the release's environment is not the "
-        "way: it is locked.",
+        _NEWER_TRANSFORMERS,
+    ),
+    _cause(
+        "transformers_too_old",
+        r"^KeyError: ",
+        "the release's transformers does not know the model",
+        _NEWER_TRANSFORMERS,
+        frames=r"models/auto/configuration_auto\.py",
     ),
     # vllm/model_executor/model_loader/gguf_loader.py; vllm#30691, vllm#33229; transformers#32577.
     _cause(
@@ -980,7 +1011,7 @@ CAUSES: tuple[Cause, ...] = (
         "320 and 512 are known.",
         advise=_rank,
     ),
-    # vllm/lora; vllm#10790.
+    # vllm/lora.
     _cause(
         "lora_not_loaded",
         r"Loading lora \S+ failed|LoRAAdapterNotFoundError|No adapter found for"
@@ -1011,7 +1042,7 @@ CAUSES: tuple[Cause, ...] = (
         "Use the original checkpoint or another quantization of the model, or a newer vllm_release "
         "that knows this one. Fetching the same files again does not help.",
     ),
-    # vllm/entrypoints/openai/api_server.py, vllm/tool_parsers, vllm/reasoning; vllm#19051.
+    # vllm/entrypoints/openai/api_server.py, vllm/tool_parsers, vllm/reasoning.
     _cause(
         "unknown_parser",
         r"invalid (?:tool call|reasoning) parser|Reasoning parser '[^']*' not found"
@@ -1022,7 +1053,7 @@ CAUSES: tuple[Cause, ...] = (
         "hermes for Qwen2.5 and Qwen3, qwen3_coder or qwen3_xml for its Coder models, llama3_json, "
         "mistral; the reasoning parser of Qwen3 is qwen3.",
     ),
-    # vllm/entrypoints/chat_utils.py validate_chat_template; vllm#5527.
+    # vllm/entrypoints/chat_utils.py validate_chat_template.
     _cause(
         "chat_template",
         r"supplied chat template .*(?:looks like a file path|doesn't exist|but)"
@@ -1049,7 +1080,7 @@ CAUSES: tuple[Cause, ...] = (
         "Use a newer vllm_release (docs/releases.md), or another model; where the model brings its "
         "own code that you trust: extra_args: {trust_remote_code: true}.",
     ),
-    # A package that only this model needs; vllm#20011.
+    # A package that only this model needs.
     _cause(
         "model_needs_package",
         r"requires (?:the following packages that were not found|the \w+ library but it was not)"
@@ -1087,10 +1118,11 @@ CAUSES: tuple[Cause, ...] = (
         "user, in PEM, and belong together.",
         who=(SERVER,),
     ),
-    # vllm/utils/deep_gemm.py; vllm#23540.
+    # vllm/utils/deep_gemm.py; vllm#29943.
     _cause(
         "deep_gemm",
-        r"DeepGEMM (?:is not available|backend is not)|deep_gemm\b.*(?:[Ee]rror|fail|not)",
+        r"DeepGEMM (?:is not available|backend (?:is )?not|to be installed)"
+        r"|deep_gemm\b.*(?:[Ee]rror|fail|not)",
         "DeepGEMM's kernels do not work here",
         'Set environment: {VLLM_USE_DEEP_GEMM: "0"} on the instance; if it is not that: '
         '{VLLM_MOE_USE_DEEP_GEMM: "0"}.',
@@ -1102,7 +1134,7 @@ CAUSES: tuple[Cause, ...] = (
         "the server may not open as many files as it wants",
         "Give the unit a drop-in with LimitNOFILE=1048576 (systemctl edit), then restart it.",
     ),
-    # pthread_create: EAGAIN; OpenBLAS says the same; vllm#1751.
+    # pthread_create: EAGAIN; OpenBLAS says the same.
     _cause(
         "too_many_threads",
         r"can't start new thread|pthread_create failed|Resource temporarily unavailable"
@@ -1132,7 +1164,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "out_of_memory",
         r"^(?:.*\) )?MemoryError\b|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
-        r"|Too large swap space"
+        r"|Too large swap space|node running low on memory"
         r"|DefaultCPUAllocator: can't allocate memory|not enough memory: you tried to allocate",
         "the host's memory, or the unit's share of it, is used up",
         "Lower max_num_seqs or, on CPU, cpu_kvcache_space; raise limits: {memory_max} of the "
@@ -1174,7 +1206,7 @@ CAUSES: tuple[Cause, ...] = (
         "missing, or /tmp does not allow execution (environment: {TMPDIR: a directory that does}).",
         refers=True,
     ),
-    # triton/compiler/errors.py; vllm#2867.
+    # triton/compiler/errors.py.
     _cause(
         "triton_failed",
         r"PassManager::run failed|triton\.compiler\.errors|CompilationError: at \d+|LLVM ERROR"

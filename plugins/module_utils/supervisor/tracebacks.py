@@ -33,7 +33,8 @@ _PROCESS = re.compile(
 )
 _RANK = re.compile(r"^(?:\[\d+\] )?\[rank\d+\]: ?")
 _RECORD = re.compile(
-    r"^(?P<level>[A-Z]+) \d\d-\d\d [\d:.]+ (?:\[(?P<source>[^\]]*)\]|(?P<old>[\w./]+\.py:\d+)\]) ?"
+    r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?:\d\d-\d\d [\d:.]+ )?"
+    r"(?:\[(?P<source>[^\]]*)\]|(?P<old>[\w./]+\.py:\d+)\]) ?"
 )
 # uvicorn's, torch's and python's own formats, and warnings.
 _UVICORN = re.compile(r"^(?P<level>INFO|WARNING|ERROR|CRITICAL):\s+")
@@ -47,7 +48,7 @@ _CHATTER = re.compile(
 _QUIET = ("DEBUG", "INFO", "WARNING")
 
 _BEGIN = re.compile(r"Traceback \(most recent call last\):\s*$")
-_FRAME = re.compile(r'^\s+File "[^"]*", line \d+')
+_FRAME = re.compile(r'^\s*File "[^"]*", line \d+')
 _NEXT = re.compile(
     r"^(?:The above exception was the direct cause of the following exception:"
     r"|During handling of the above exception, another exception occurred:)"
@@ -251,6 +252,14 @@ class Report:
 _LONGEST_MESSAGE = 120
 
 
+def _is_of_a_frame(current: Raised, text: str) -> bool:
+    """Whether a line is a frame's, in a log that has lost the spaces its lines begin with."""
+    if _FRAME.match(text):
+        return True
+    is_stripped = bool(current.frames) and not current.frames[0][:1].isspace()
+    return is_stripped and not EXCEPTION.match(text)
+
+
 class _Reader:
     """Puts the lines of one stream together to reports."""
 
@@ -310,7 +319,7 @@ class _Reader:
         if current.message:
             if text.strip():
                 current.message.append(text)
-        elif text[:1].isspace() or not text:
+        elif text[:1].isspace() or not text or _is_of_a_frame(current, text):
             if text.strip() and not _ABORT.search(text):
                 current.frames.append(text)
             elif text.strip():
