@@ -223,7 +223,7 @@ CAUSES: tuple[Cause, ...] = (
         rf"|{_COMPILED}\S*\.so: (?:file too short|invalid ELF header|cannot read file data)"
         r"|module 'torch\._inductor\.runtime\.compile_tasks\.\w+' has no attribute"
         r"|expected CacheCompiledArtifact or AOTCompiledArtifact, got"
-        rf"|No such file or directory: '[^']*{_COMPILED}",
+        r"|No such file or directory: '[^']*/(?:torch_compile_cache|torch_aot_compile|inductor)/",
         "the cache of compiled code is corrupt",
         _REMOVE_CACHES,
         not_frames=_READS_MODEL,

@@ -30,6 +30,7 @@ _LOGGED_ERROR = re.compile(r"^(?:\x1b\[[\d;]*m)?\(?(?:API|Api)\S* [^)]*\)(?:\x1b
 _ACCESS = re.compile(r'INFO:\s+\S+ - "(?:GET|POST|HEAD) ')
 WAITS = "No available shared memory broadcast block found"
 """What an engine says, once a minute, that waits for its workers."""
+_STARTS = "core engine proc(s) to start"
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 
 
@@ -101,12 +102,18 @@ class Tail:
         text = states[-1].decode("utf-8", "replace").rstrip()
         if not redrawn and self._repeats(text):
             return
-        if WAITS not in text:
+        if self._is_new(text):
             self.said += 1
         self._last.append(text)
         self._count += 1
         if not redrawn:
             self._keep(text)
+
+    def _is_new(self, text: str) -> bool:
+        """Whether a line tells of something: no waiting, and not the line before once more."""
+        before, self._before = self._before, text.translate(_NO_DIGITS)
+        waits = WAITS in text or _STARTS in text
+        return not waits and ("%" in text or before != self._before)
 
     def _repeats(self, text: str) -> bool:
         """Whether a line says what enough lines before it have said."""

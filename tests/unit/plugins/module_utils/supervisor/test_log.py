@@ -93,7 +93,13 @@ def test_a_server_that_only_says_that_it_waits_says_nothing_new() -> None:
     before = tail.said
     for _ in range(9):
         tail.feed(b"INFO [shm_broadcast.py:466] No available shared memory broadcast block found\n")
+        tail.feed(
+            b"DEBUG [utils.py:1168] Waiting for 1 local, 0 remote core engine proc(s) to start.\n"
+        )
     assert tail.said == before
+    for number in range(9):
+        tail.feed(b"still waiting, %d s\n" % number)
+    assert tail.said == before + 1
     tail.feed(b"\rLoading: 1%\rLoading: 2%\rLoad")
     tail.feed(b"ing: 3%\r")
-    assert tail.said > before + 1
+    assert tail.said > before + 2
