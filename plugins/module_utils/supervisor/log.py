@@ -15,6 +15,8 @@ import re
 
 BEFORE, AFTER = 40, 360
 """Lines that are kept before and after the first that tells of an end."""
+LONGEST = 4000
+"""Bytes that are kept of a line: vLLM dumps its whole input in one when it fails."""
 REPEATS = 3
 """How often a line that a server logs as an error is kept."""
 _KNOWN = 512
@@ -99,7 +101,7 @@ class Tail:
         self._redrawn = redrawn and bool(states)
         if not states:
             return
-        text = states[-1].decode("utf-8", "replace").rstrip()
+        text = states[-1][:LONGEST].decode("utf-8", "replace").rstrip()
         if not redrawn and self._repeats(text):
             return
         if self._is_new(text):

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .log import LONGEST
+
 ENGINE, WORKER, SERVER = "engine", "worker", "server"
 
 # What stands before a line because of where it was read: a terminal's colours, docker compose's
@@ -132,7 +134,7 @@ def _who(process: str) -> str:
 
 def parse(raw: str) -> Line:
     """Take a line apart; of a progress bar that draws over itself the last state counts."""
-    text = _ANSI.sub("", raw.rstrip("\r\n").rsplit("\r", 1)[-1])
+    text = _ANSI.sub("", raw.rstrip("\r\n").rsplit("\r", 1)[-1][:LONGEST])
     text = _OUTER.sub("", text)
     match = _PROCESS.match(text)
     process = ""

@@ -103,3 +103,9 @@ def test_a_server_that_only_says_that_it_waits_says_nothing_new() -> None:
     tail.feed(b"\rLoading: 1%\rLoading: 2%\rLoad")
     tail.feed(b"ing: 3%\r")
     assert tail.said > before + 2
+
+
+def test_of_a_line_without_end_the_beginning_is_kept() -> None:
+    tail = Tail(5)
+    tail.feed(b"Dumping input " + b"x" * 1_000_000 + b"\n")
+    assert len(tail.lines[0]) <= 4000
