@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import causes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     BAD,
+    BY_FIGURES,
     CRASHED,
     HUNG_AT_START,
     HUNG_WHILE_SERVING,
@@ -206,6 +207,32 @@ LINES = st.lists(
     ),
     max_size=5,
 )
+
+
+# What would make it worse, or changes nothing.
+OPPOSITES = {
+    "weights_do_not_fit": ["gpu_memory_utilization", "max_num_seqs", "max_model_len"],
+    "kernel_shared_memory": ["gpu_memory_utilization", "max_model_len", "max_num_seqs"],
+    "fp8_not_supported": ["gpu_memory_utilization", "driver"],
+    "damaged_weights": ["remove", "/var/cache"],
+    "lfs_pointer": ["/var/cache"],
+    "rendezvous_port": ["another port of"],
+    "shm_full": ["releases", "hub"],
+    "device_assert": ["memory"],
+    "glibc_too_old": ["vllm_runtime_verify"],
+    "workers_wait": ["Raise", "raise"],
+    "nccl_timeout": ["Raise", "raise"],
+    "host_memory": ["gpu_memory_utilization"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(OPPOSITES))
+def test_no_remedy_is_the_opposite_of_its_cause(name):
+    remedies = [cause.remedy for cause in causes.CAUSES if cause.name == name]
+    remedies += [remedy for one, (_, remedy) in BY_FIGURES.items() if one == name]
+    assert remedies
+    for word in OPPOSITES[name]:
+        assert all(word not in remedy for remedy in remedies)
 
 
 WELL = {
