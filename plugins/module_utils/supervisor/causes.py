@@ -980,7 +980,7 @@ CAUSES: tuple[Cause, ...] = (
         "transformers_too_old",
         r"Tokenizer class \S+ does not exist or is not currently imported"
         r"|Transformers does not recognize this architecture"
-        r"|did not match any variant of untagged enum|KeyError: 'model_type'"
+        r"|`?rope_scaling`?(?:'s \w+ field)? must be a|did not match any variant of untagged enum|KeyError: 'model_type'"
         r"|[Uu]nrecognized (?:configuration|processing|processor) class",
         "the release's transformers does not know the model",
         _NEWER_TRANSFORMERS,
@@ -1186,7 +1186,9 @@ CAUSES: tuple[Cause, ...] = (
     # removed, registry.py's "Error in inspecting model architecture" was seen above it.
     _cause(
         "import_failed",
-        r"^(?:\w+\.)*ModuleNotFoundError: |^(?:\w+\.)*ImportError: |undefined symbol: ",
+        r"^(?:\w+\.)*ModuleNotFoundError: |^(?:\w+\.)*ImportError: |undefined symbol: "
+        r"|'_OpNamespace' '\w+' object has no attribute|operator \w+::\w+ does not exist"
+        r"|numpy\.dtype size changed|module 'torch[\w.]*' has no attribute",
         "something of the release's virtual environment cannot be imported",
         "Run site.yml with -e vllm_runtime_verify=full, which compares every file of the "
         "environment and installs again what is damaged; one of your own (vllm_runtime_venv), or "
