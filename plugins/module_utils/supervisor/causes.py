@@ -980,7 +980,8 @@ CAUSES: tuple[Cause, ...] = (
         "transformers_too_old",
         r"Tokenizer class \S+ does not exist or is not currently imported"
         r"|Transformers does not recognize this architecture"
-        r"|`?rope_scaling`?(?:'s \w+ field)? must be a|did not match any variant of untagged enum|KeyError: 'model_type'"
+        r"|`?rope_scaling`?(?:'s \w+ field)? must be a"
+        r"|did not match any variant of untagged enum|KeyError: 'model_type'"
         r"|[Uu]nrecognized (?:configuration|processing|processor) class",
         "the release's transformers does not know the model",
         _NEWER_TRANSFORMERS,
