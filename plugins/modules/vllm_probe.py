@@ -119,6 +119,7 @@ facts:
         cpu_flags: [avx2]
         memory_total_bytes: 67279618048
         memory_available_bytes: 62277025792
+        addresses: [127.0.0.1, 192.0.2.7, "::1"]
     pythons:
       description:
         - Python interpreters that answer, with V(headers), the path of Python.h, and V(venv),

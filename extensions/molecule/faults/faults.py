@@ -408,7 +408,21 @@ def causes() -> None:
         CONFIG.write_text(compiling)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(CACHE)], check=True)
 
+    kept = CACHE / "torch_compile_cache" / "kept"
+    cut = pathlib.Path("/srv/cut")
+
+    def cut_weights() -> None:
+        model = re.findall(r"/srv/models/([\w.-]+)", config)[0]
+        shutil.rmtree(cut, ignore_errors=True)
+        shutil.copytree(f"/srv/models/{model}", cut / model)
+        for weights in (cut / model).glob("*.safetensors"):
+            os.truncate(weights, weights.stat().st_size // 2)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch()
+        CONFIG.write_text(config.replace("/srv/models/", f"{cut}/"))
+
     cases: dict[str, Callable[[], object]] = {
+        "damaged_weights": cut_weights,
         "unknown_flag": lambda: CONFIG.write_text(config + "no-such-flag: 1\n"),
         "bad_model_path": lambda: CONFIG.write_text(config.replace("/srv/models/", "/srv/gone/")),
         "memory_limit": harm("MemoryMax=700M"),
@@ -431,8 +445,12 @@ def causes() -> None:
             f"  {cause}: {found['state']}: {found['summary']} {found['evidence']}, "
             f"{time.monotonic() - began:.0f} s"
         )
+        if cause == "damaged_weights" and not kept.exists():
+            wrong.append("the compile caches were removed for a damaged weight file")
         if found["cause"] != cause:
             wrong.append(f"{cause} was found to be {found['cause']}")
+    kept.unlink(missing_ok=True)
+    shutil.rmtree(cut, ignore_errors=True)
     stop_and_forget()
     systemctl("daemon-reload")
     systemctl("start", "--no-block", UNIT)

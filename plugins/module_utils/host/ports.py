@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 import sys
@@ -80,3 +81,29 @@ def read(host: Host) -> list[dict[str, Any]]:
             }
         )
     return facts
+
+
+def local_addresses(fib_trie: str | None, if_inet6: str | None) -> list[str] | None:
+    """The addresses that this host has itself.
+
+    Args:
+        fib_trie: /proc/net/fib_trie, the kernel's IPv4 routes; None where it is not there.
+        if_inet6: /proc/net/if_inet6; None without IPv6.
+
+    Returns:
+        Them, IPv4 first; None where they cannot be read.
+    """
+    if fib_trie is None:
+        return None
+    found, address = set(), ""
+    for line in fib_trie.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            address = words[1]
+        elif words == ["/32", "host", "LOCAL"]:
+            found.add(ipaddress.ip_address(address))
+    six = {
+        ipaddress.ip_address(int(line.split()[0], 16).to_bytes(16, "big"))
+        for line in (if_inet6 or "").splitlines()
+    }
+    return [str(one) for one in sorted(found)] + [str(one) for one in sorted(six)]

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.ports import local_addresses
 
 # CPU features that vLLM's CPU build or its libraries choose code by; the rest is noise in facts.
 # Names as Linux prints them: x86 `flags` and Arm `Features` of /proc/cpuinfo.
@@ -139,8 +140,8 @@ def read(host: Host) -> dict[str, Any]:
     Returns:
         hostname, distribution, distribution_version, distribution_like, os_family, architecture,
         kernel, glibc, effective_uid, systemd_version, systemd_running, cgroup, cpu_count,
-        cpu_flags, memory_total_bytes, memory_available_bytes. Sizes are bytes; what cannot be
-        read is None.
+        cpu_flags, memory_total_bytes, memory_available_bytes, addresses. Sizes are bytes; what
+        cannot be read is None.
     """
     release = parse_os_release(
         host.read_text("/etc/os-release") or host.read_text("/usr/lib/os-release") or ""
@@ -167,4 +168,7 @@ def read(host: Host) -> dict[str, Any]:
         "cpu_flags": cpu_flags(host.read_text("/proc/cpuinfo", 8192) or ""),
         "memory_total_bytes": memory.get("MemTotal"),
         "memory_available_bytes": memory.get("MemAvailable"),
+        "addresses": local_addresses(
+            host.read_text("/proc/net/fib_trie"), host.read_text("/proc/net/if_inet6")
+        ),
     }

@@ -18,6 +18,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     read_record,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.causes import VAGUE
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     CRASHED,
     HUNG_AT_START,
@@ -28,6 +29,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.clas
     Verdict,
     classify,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.log import Tail
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.probe import (
     Address,
     address_of,
@@ -54,6 +56,8 @@ WAITS = "waiting"
 """What the supervisor's own status begins with before it starts the server."""
 LOG_LINES = 400
 """Lines of the log that the classifier reads."""
+_LONG = 20
+"""How many times as many are read where these do not tell why a server has ended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,10 +247,16 @@ class Instance:
         if verdict.state == HUNG_AT_START and says.startswith(WAITS):
             # Between two attempts, or until a device is there: no server that could work.
             return Verdict(STARTING, says, verdict.evidence)
-        if verdict.state == CRASHED and verdict.cause in (None, "unknown", "killed", "engine_died"):
-            # The supervisor has seen it from within.
-            return last_words(self.show) or verdict
+        if verdict.state == CRASHED and verdict.cause in (None, "unknown", "killed", *VAGUE):
+            # The supervisor has seen it from within; else the reason stands before a flood.
+            return last_words(self.show) or classify(self.samples, self._long_log(), limits)
         return verdict
+
+    def _long_log(self) -> list[str]:
+        """What the supervisor would keep of a long log."""
+        tail = Tail(LOG_LINES)
+        tail.feed("\n".join([*self.log(_LONG * LOG_LINES), ""]).encode())
+        return tail.lines
 
     def verdict_before(self) -> Verdict:
         """Why the run before the present one ended, for one that systemd has started again."""

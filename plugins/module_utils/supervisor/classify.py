@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .causes import VAGUE, find_cause, last_exception, lines_of, text_of
+from .causes import SIGNALS, VAGUE, Found, find_cause, signal_of
+from .tracebacks import ENGINE, WORKER, parse
 
 if TYPE_CHECKING:
     from .sample import Process, Sample
@@ -58,6 +59,9 @@ class Limits:
         start_stall: Seconds without any sign of work after which a start hangs.
         stall: Seconds without a token, with requests there and no sign of work (CPU and GPU idle),
             after which a server hangs.
+        spin: Seconds of a start in which several workers keep the CPU or their cards busy and
+            nothing else moves, after which they wait for each other; twice that once weights are
+            loaded.
         busy_stall: The same although CPU or GPU are busy; a prefill of many tokens in one step is
             work, and so is a kernel that never ends.
         idle_cores: CPU seconds a second below which a server does nothing.
@@ -66,6 +70,7 @@ class Limits:
 
     start_deadline: float = 600.0
     start_stall: float = 120.0
+    spin: float = 300.0
     stall: float = 30.0
     busy_stall: float = 300.0
     idle_cores: float = 0.05
@@ -206,14 +211,17 @@ def _has_ended(now: Sample) -> bool:
 def _how_it_ended(now: Sample) -> str:
     if now.exit_status is None:
         return f"systemd's result: {now.result}" if now.result else "it is not running"
+    number = signal_of(now.exit_status)
+    named = f" ({SIGNALS[number].name})" if number in SIGNALS else ""
     if now.exit_status < 0:
-        return f"ended by signal {-now.exit_status}"
-    return f"exit status {now.exit_status}"
+        return f"ended by signal {number}{named}"
+    told = f": signal {number}{named}" if number in SIGNALS else ""
+    return f"exit status {now.exit_status}{told}"
 
 
 def _was_out_of_memory(samples: Sequence[Sample]) -> bool:
     now = samples[-1]
-    if now.result == "oom-kill":
+    if now.result == "oom-kill" or any("ut of memory: Killed process" in w for w in now.kernel):
         return True
     before = samples[0].oom_kills
     if now.oom_kills is None:
@@ -221,7 +229,50 @@ def _was_out_of_memory(samples: Sequence[Sample]) -> bool:
     return now.oom_kills > (before or 0) or (now.oom_kills > 0 and now.exit_status == -9)
 
 
-_RESULTS = {
+def _out_of_memory(now: Sample, evidence: list[str]) -> Verdict:
+    limit = now.memory_max_bytes
+    evidence.append("the kernel killed it for memory" + (f", limit {size(limit)}" if limit else ""))
+    cause = "host_memory" if limit is None else "memory_limit"
+    summary, remedy = BY_FIGURES[cause]
+    return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=cause)
+
+
+BY_FIGURES = {
+    "host_memory": (
+        "the kernel killed it, because memory was used up",
+        (
+            "Give the host more memory or swap (WSL2: memory= in .wslconfig), end other programs, "
+            "or serve a smaller model (on CPU: lower cpu_kvcache_space). Raising MemoryMax helps "
+            "only where limits: {memory_max} or vllm_service_memory_max sets one."
+        ),
+    ),
+    "memory_limit": (
+        "it was killed for using more memory than it may",
+        (
+            "Raise MemoryMax of the unit (limits: {memory_max: …} of the instance, or "
+            "vllm_service_memory_max), where the host has more; or lower what it needs: a smaller "
+            "model, on CPU cpu_kvcache_space."
+        ),
+    ),
+    "workers_wait": (
+        "its workers wait for each other: they have been busy for minutes, and nothing else moves",
+        (
+            'Set environment: {NCCL_P2P_DISABLE: "1"} on the instance; if it is not that, '
+            "extra_args: {disable_custom_all_reduce: true}. environment: {NCCL_DEBUG: INFO} shows "
+            "where they wait. A longer vllm_service_start_timeout does not help."
+        ),
+    ),
+    "completion_failed": (
+        "it answers a completion with an error",
+        "The log says why; restart the unit.",
+    ),
+    "unknown": (
+        "it ended by itself, for a reason that is not known here",
+        "Read the end of its log: journalctl -u the unit.",
+    ),
+}
+"""Causes that no line of the log tells, or none that is known: summary and remedy."""
+RESULTS = {
     "watchdog": (
         "watchdog",
         "systemd ended it, because it made no progress within the watchdog's time",
@@ -243,6 +294,7 @@ _RESULTS = {
         "Its journal says which directory, file or limit that the unit names is missing.",
     ),
 }
+"""What systemd's `Result` tells: cause, summary and remedy."""
 
 
 def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
@@ -266,51 +318,60 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     evidence = [_how_it_ended(now)]
     if now.restarts:
         evidence.append(f"systemd has restarted it {_plural(now.restarts, 'time')}")
+    evidence += [f"kernel: {word}" for word in now.kernel]
     if _was_out_of_memory(samples):
-        limit = now.memory_max_bytes
-        evidence.append(
-            "the kernel killed it for memory" + (f", limit {size(limit)}" if limit else "")
-        )
-        return Verdict(
-            CRASHED,
-            "it was killed for using more memory than it may",
-            tuple(evidence),
-            "Raise MemoryMax of the unit, or lower what it needs: max_num_seqs, max_model_len; on "
-            "CPU also cpu_kvcache_space.",
-            cause="memory_limit",
-        )
+        return _out_of_memory(now, evidence)
     found = find_cause(log)
-    known = _RESULTS.get(now.result or "")
-    if found is not None and not (known and found.cause.name in VAGUE):
+    known = RESULTS.get(now.result or "")
+    number = signal_of(now.exit_status)
+    if found is not None and _is_outranked(found, now, known is not None, number):
+        found = None
+    if found is not None:
         evidence.append(f"log: {found.line[:300]}")
+        if found.raised:
+            evidence.append(f"raised as: {found.raised[:200]}")
         return Verdict(
             CRASHED,
             found.cause.summary,
             tuple(evidence),
-            found.cause.remedy,
+            found.remedy,
             cause=found.cause.name,
         )
-    said = last_exception(log)
-    if said is not None:
-        evidence.append(f"log: {said[:300]}")
     if known is not None:
         name, summary, remedy = known
         return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=name)
-    if now.exit_status is not None and now.exit_status < 0 and said is None:
+    if number in SIGNALS:
+        signal = SIGNALS[number]
         return Verdict(
             CRASHED,
-            f"it was killed by signal {-now.exit_status}",
+            f"it {signal.summary}: signal {number}",
             tuple(evidence),
-            "journalctl -k tells whether the kernel did it; 6 and 11 are faults of a library.",
+            signal.remedy,
+            cause=signal.cause,
+        )
+    if number is not None:
+        return Verdict(
+            CRASHED,
+            f"it was killed by signal {number}",
+            tuple(evidence),
+            "journalctl -k and systemctl status tell who did it.",
             cause="killed",
         )
-    return Verdict(
-        CRASHED,
-        "it ended by itself, for a reason that is not known here",
-        tuple(evidence),
-        "Read the end of its log: journalctl -u the unit.",
-        cause="unknown",
-    )
+    summary, remedy = BY_FIGURES["unknown"]
+    return Verdict(CRASHED, summary, tuple(evidence), remedy, cause="unknown")
+
+
+def _is_outranked(found: Found, now: Sample, is_known: bool, number: int | None) -> bool:
+    """Whether how it ended says more than what the log tells.
+
+    An engine's or a worker's traceback is an end of its own. What the API server said counts less
+    than the signal, or systemd's word, by which it was ended.
+    """
+    if found.who in (ENGINE, WORKER) and found.cause.name not in VAGUE:
+        return False
+    if found.cause.name in VAGUE:
+        return is_known or number is not None
+    return now.result in ("watchdog", "timeout") or number in (9, 15)
 
 
 # -- serving --------------------------------------------------------------------------------------
@@ -365,7 +426,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
             CRASHED,
             "the engine has died" + (f": {found.cause.summary}" if found else ""),
             tuple(evidence),
-            found.cause.remedy if found else "The server ends by itself and is started again.",
+            found.remedy if found else "The server ends by itself and is started again.",
             cause=found.cause.name if found else "engine_died",
         )
     last = _last_computed(samples)
@@ -378,9 +439,9 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     if asked is not None and asked.outcome == "failed" and not computed and now.health != 0:
         return Verdict(
             CRASHED,
-            "it answers a completion with an error",
+            BY_FIGURES["completion_failed"][0],
             (asked.detail[:300] or "the answer had no text", *_resources(now)),
-            "The log says why; restart the unit.",
+            BY_FIGURES["completion_failed"][1],
             cause="completion_failed",
         )
     if unanswered and asked is not None and last == 0:
@@ -420,8 +481,14 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
             if idle
             else "it works, but no token has come of it for too long",
             (*evidence, *_resources(now)),
-            "Restart the unit. If it comes back: another attention_backend, and Xid in "
-            "journalctl -k.",
+            (
+                'Restart the unit. If it comes back: environment: {NCCL_P2P_DISABLE: "1"} and '
+                "extra_args: {disable_custom_all_reduce: true} on the instance, then another "
+                "attention_backend; Xid in journalctl -k tells of a card."
+                if len(_workers(now)) > 1
+                else "Restart the unit. If it comes back: another attention_backend, and Xid in "
+                "journalctl -k."
+            ),
         )
     return Verdict(
         BUSY,
@@ -485,8 +552,8 @@ def phase_of(log: Sequence[str]) -> tuple[str, int | None]:
     Returns:
         The state and, where the log tells, the percentage of it.
     """
-    for line in reversed(lines_of(log)):
-        text = text_of(line)
+    for line in reversed(log):
+        text = parse(line).text.strip()
         for state, pattern in reversed(_PHASES):
             if pattern.search(text):
                 match = _PERCENT.search(text)
@@ -508,7 +575,7 @@ def _has_worked(before: Sample, after: Sample, limits: Limits) -> bool:
         first, last = getattr(before, name), getattr(after, name)
         if first is not None and last is not None and last > first:
             return True
-    for name, least in (("memory_bytes", 8 << 20), ("gpu_bytes", 1 << 20)):
+    for name, least in (("memory_bytes", 8 << 20), ("gpu_bytes", 1 << 20), ("said", 1)):
         first, last = getattr(before, name), getattr(after, name)
         if first is not None and last is not None and abs(last - first) >= least:
             return True
@@ -522,6 +589,79 @@ _SUMMARIES = {
     COMPILING: "it compiles",
     CAPTURING: "it captures CUDA graphs",
 }
+
+
+# What must have moved where something was done, although several workers were busy all the time.
+_MOVES = (
+    ("read_bytes", 4 << 20),
+    ("written_bytes", 4 << 20),
+    ("memory_bytes", 32 << 20),
+    ("gpu_bytes", 16 << 20),
+    ("said", 1),
+)
+
+
+def _workers(sample: Sample) -> list[Process]:
+    return [p for p in sample.processes or () if p.name.startswith("VLLM::Worker")]
+
+
+def _moved(before: Sample, now: Sample) -> bool:
+    """Whether something else than the CPU has moved between two samples of a start."""
+    return any(
+        first is not None and last is not None and abs(last - first) >= least
+        for name, least in _MOVES
+        for first, last in [(getattr(before, name), getattr(now, name))]
+    )
+
+
+def _waited_for_since(samples: Sequence[Sample]) -> float | None:
+    """Since when a process of several has been stopped, and nothing but the CPU has moved."""
+    now, since = samples[-1], None
+    if not _workers(now):
+        return None
+    for sample in reversed(samples):
+        if _stopped(sample) is None or _moved(sample, now):
+            break
+        since = sample.at
+    return since
+
+
+def _spins_since(samples: Sequence[Sample]) -> float | None:
+    """Since when several workers have been busy with nothing but waiting for each other.
+
+    Collective operations of NCCL spin: on the CPU, on the cards, or on both. Loading reads, or
+    takes memory; compiling runs compilers, or takes and gives back memory, and writes.
+
+    Returns:
+        The time; `None` for one worker, and where it cannot be told.
+    """
+    now = samples[-1]
+    if len(_workers(now)) < 2 or now.memory_bytes is None or now.read_bytes is None:
+        return None
+    since = None
+    for index in range(len(samples) - 2, -1, -1):
+        before = samples[index]
+        if before.compilers or {p.pid for p in _workers(before)} != {p.pid for p in _workers(now)}:
+            break
+        if _moved(before, now):
+            break
+        since = before.at
+    return since if _workers_are_busy(samples, since) else None
+
+
+def _workers_are_busy(samples: Sequence[Sample], since: float | None) -> bool:
+    """Whether all that is done since then is done by the workers, or on their cards."""
+    if since is None:
+        return False
+    now = samples[-1]
+    window = [sample for sample in samples if sample.at >= since]
+    if all((sample.gpu_utilization or 0) >= 95 for sample in window):
+        return True
+    begun = {p.pid: p.cpu_seconds for p in _workers(window[0])}
+    span = now.at - since
+    return span > 0 and all(
+        p.cpu_seconds - begun[p.pid] >= 0.8 * span for p in _workers(now) if p.pid in begun
+    )
 
 
 def _starting(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> Verdict:
@@ -547,7 +687,7 @@ def _starting(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> 
     if now.compilers:
         evidence.append(f"compilers at work: {', '.join(sorted(set(now.compilers)))}")
     evidence += _resources(now)
-    said = next((text_of(line) for line in reversed(lines_of(log)) if text_of(line)), None)
+    said = next((text for line in reversed(log) if (text := parse(line).text.strip())), None)
     if said is not None:
         evidence.append(f"it said last: {said[:200]}")
     where = _SUMMARIES[state] + (f", {percent} %" if percent is not None else "")
@@ -559,14 +699,36 @@ def _starting(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> 
             _continue(stopped),
             percent,
         )
+    held = _waited_for_since(samples)
+    if stopped is not None and held is not None and now.at - held >= limits.stall:
+        return Verdict(
+            HUNG_AT_START,
+            f"{stopped.name} is stopped, and the others wait for it",
+            (_stopped_evidence(stopped), *evidence),
+            _continue(stopped),
+            percent,
+        )
+    spins = _spins_since(samples)
+    patience = limits.spin if state == STARTING else 2 * limits.spin
+    if spins is not None and not now.compilers and now.at - spins >= patience:
+        return Verdict(
+            HUNG_AT_START,
+            f"its {len(_workers(now))} workers wait for each other: they have been busy for "
+            f"{now.at - spins:.0f} s, and nothing else has moved",
+            tuple(evidence),
+            BY_FIGURES["workers_wait"][1],
+            percent,
+            cause="workers_wait",
+        )
     can_tell = _cores(samples[last], now, engine_only=False) is not None
     if can_tell and still >= limits.start_stall:
         return Verdict(
             HUNG_AT_START,
             f"it has done nothing for {still:.0f} s; the last that was seen: {where}",
             tuple(evidence),
-            "Restart the unit; with a GPU, choose another attention_backend (TRITON_ATTN is the "
-            "safe one), and look for Xid in journalctl -k. A model on a network file system: see "
+            "Restart the unit; with several cards, set environment: "
+            '{NCCL_P2P_DISABLE: "1"}; with one, choose another attention_backend (TRITON_ATTN is '
+            "the safe one). Look for Xid in journalctl -k. A model on a network file system: see "
             "whether it still answers.",
             percent,
         )

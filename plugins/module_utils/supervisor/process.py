@@ -29,6 +29,7 @@ from typing import IO, Callable
 
 from . import backoff, classify
 from .caches import remove_compile_caches
+from .causes import PURGES
 from .draining import MARKER, MIDDLEWARE
 from .log import Tail
 from .notify import Notifier
@@ -89,7 +90,7 @@ class Supervisor:
         )
         self.sampler = Sampler(self.address, exclude=(os.getpid(),), gpu=bool(options.device))
         self.questions = Questions(self.address, timeout=self.watchdog)
-        self.samples: collections.deque[Sample] = collections.deque(maxlen=200)
+        self.samples: collections.deque[Sample] = collections.deque(maxlen=400)
         self.log = Tail(LOG_LINES)
         self.stopping = threading.Event()
         self.server: subprocess.Popen[bytes] | None = None
@@ -207,6 +208,7 @@ class Supervisor:
             completion=self.questions.newest,
             exit_status=self.server.poll() if self.server is not None else None,
         )
+        sample = replace(sample, said=self.log.said)
         self.samples.append(sample)
         self.remember(sample)
         return classify.classify(self.samples, self.log.lines, self.limits)
@@ -291,7 +293,7 @@ class Supervisor:
         Returns:
             The verdict with what was done; `None` where there was nothing to mend.
         """
-        if verdict.cause != "corrupt_compile_cache":
+        if verdict.cause not in PURGES:
             return None
         self.end_descendants()
         removed = remove_compile_caches(self.environ, self.run_dir)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from .kernel import words
 from .probe import Address, Counters, ProbeFailed, counters, request
 
 CGROUPS = "/sys/fs/cgroup"
@@ -117,6 +118,8 @@ class Sample:
         strays: Processes of this instance outside of a live unit, whom nobody watches.
         kv_cache_usage: How full the KV cache is, 0 to 1.
         generation_tokens: Tokens generated since the start.
+        kernel: What the kernel's log says of it since its start, once it has ended.
+        said: How many lines it has written that tell of something new.
     """
 
     at: float
@@ -146,6 +149,8 @@ class Sample:
     strays: tuple[Process, ...] = ()
     kv_cache_usage: float | None = None
     generation_tokens: int | None = None
+    kernel: tuple[str, ...] = ()
+    said: int | None = None
 
 
 _JIFFIES = os.sysconf("SC_CLK_TCK")
@@ -493,16 +498,19 @@ class Sampler:
         used, limit, kills = self._group.memory()
         listening = self._listening()
         counted = self._counters() if listening else None
+        age = at - began if age is None and began is not None else age
+        exit_status = ended_with(show) if exit_status is None else exit_status
+        has_ended = exit_status is not None or show.get("ActiveState") == "failed"
         live = show.get("ActiveState", "active") in ("active", "activating", "deactivating")
         return Sample(
             at=at,
-            age=at - began if age is None and began is not None else age,
+            age=age,
             active_state=show.get("ActiveState"),
             sub_state=show.get("SubState"),
             result=show.get("Result"),
             restarts=number(show.get("NRestarts")),
             is_notify=show.get("Type", "").startswith("notify"),
-            exit_status=ended_with(show) if exit_status is None else exit_status,
+            exit_status=exit_status,
             processes=None if processes is None else tuple(own),
             cpu_seconds=cpu,
             read_bytes=None if disk is None else disk[0],
@@ -524,6 +532,7 @@ class Sampler:
             if counted is None
             else dict(counted.work).get("vllm:kv_cache_usage_perc"),
             generation_tokens=None if counted is None else counted.tokens,
+            kernel=words(at - age) if has_ended and age is not None else (),
         )
 
     def holders(self, pids: Iterable[int]) -> set[int]:

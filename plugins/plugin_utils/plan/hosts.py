@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -185,6 +186,32 @@ def check_ports(
                 f"{_holder(row, unit, facts)} listens on {_socket(address, instance.port)}",
                 "stop it, or give the instance another port",
             )
+
+
+def check_addresses(wanted: Wanted, facts: Mapping[str, Any], findings: Findings) -> None:
+    """Find instances that would listen on an address that the host does not have.
+
+    A name may resolve to any address, and is not asked here.
+    """
+    there = fact.words(facts, "host", "addresses")
+    if not there:
+        return
+    for instance in wanted.instances:
+        if "host" in instance.bad:
+            continue
+        try:
+            address = ipaddress.ip_address(instance.host)
+        except ValueError:
+            continue
+        if address.is_unspecified or address.is_loopback or str(address) in there:
+            continue
+        known = [one for one in there if not ipaddress.ip_address(one).is_link_local]
+        findings.problem(
+            "host-not-here",
+            instance.at("host"),
+            f"{instance.host} is no address of this machine; it has {quoted(known)}",
+            "use one of these, 127.0.0.1 for this machine only, or 0.0.0.0 for all of them",
+        )
 
 
 def _socket(address: str, port: int) -> str:

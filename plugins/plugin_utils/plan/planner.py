@@ -42,6 +42,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus impor
     usable_gpus,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import (
+    check_addresses,
     check_disks,
     check_host,
     check_nvcc,
@@ -140,6 +141,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     runtime = plan_runtime(wanted, facts, data, accelerator, findings)
     disks = check_disks(wanted, facts, rules, runtime, findings)
     check_ports(wanted, facts, removed, findings)
+    check_addresses(wanted, facts, findings)
     driver = check_driver(facts, data, findings) if accelerator == "cuda" else None
     gpus = usable_gpus(wanted, facts, removed, findings) if accelerator == "cuda" else []
     assigned = assign_gpus(wanted, gpus, findings)

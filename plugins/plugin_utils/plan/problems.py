@@ -168,6 +168,10 @@ PROBLEMS: dict[str, Kind] = {
         "Something else listens on an instance's port.",
         "Stop what listens there, or give the instance another port.",
     ),
+    "host-not-here": Kind(
+        "An instance's `host` is no address of the machine.",
+        "Use one of those that the message names, `127.0.0.1` or `0.0.0.0`.",
+    ),
     "disk-space": Kind(
         "A file system has too little room.",
         "Free room, or mount a larger file system at the directories in the message.",

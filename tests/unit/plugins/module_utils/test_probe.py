@@ -32,7 +32,8 @@ GPU |= {"memory_reserved_bytes", "cuda_memory_total_bytes", "compute_mode", "dis
 SHAPES = {
     "host": {"hostname", "distribution", "distribution_version", "distribution_like", "os_family"}
     | {"architecture", "kernel", "glibc", "effective_uid", "systemd_version", "systemd_running"}
-    | {"cgroup", "cpu_count", "cpu_flags", "memory_total_bytes", "memory_available_bytes"},
+    | {"cgroup", "cpu_count", "cpu_flags", "memory_total_bytes", "memory_available_bytes"}
+    | {"addresses"},
     "nvcc": {"found", "path", "version", "candidates", "c_compiler", "cxx_compiler"}
     | {"service_path", "on_service_path", "libc_headers"},
     "deployed": {"tools", "releases", "instances"},

@@ -91,3 +91,30 @@ def test_this_machine_ipv6():
         port = six.getsockname()[1]
         [entry] = [entry for entry in ports.read(Host()) if entry["port"] == port]
     assert (entry["address"], entry["pid"]) == ("::1", os.getpid())
+
+
+FIB_TRIE = """\
+Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+        +-- 10.77.0.0/24 2 0 2
+           |-- 10.77.0.0
+              /24 link UNICAST
+           |-- 10.77.0.1
+              /32 host LOCAL
+           |-- 10.77.0.255
+              /32 link BROADCAST
+     +-- 127.0.0.0/8 2 0 2
+        |-- 127.0.0.0
+           /8 host LOCAL
+        |-- 127.0.0.1
+           /32 host LOCAL
+"""
+IF_INET6 = "fd000000000000000000000000000002 04 40 00 82     eth0\n"
+
+
+def test_local_addresses():
+    assert ports.local_addresses(FIB_TRIE, IF_INET6) == ["10.77.0.1", "127.0.0.1", "fd00::2"]
+    assert ports.local_addresses(FIB_TRIE, None) == ["10.77.0.1", "127.0.0.1"]
+    assert ports.local_addresses(None, IF_INET6) is None

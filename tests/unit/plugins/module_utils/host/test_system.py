@@ -111,6 +111,7 @@ def test_read():
             "/usr/lib/os-release": 'ID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.5"\n',
             "/proc/meminfo": "MemTotal:  1024 kB\nMemAvailable:  512 kB\nHugePages_Total: 0\n",
             "/run/systemd/system/x": "",
+            "/proc/net/fib_trie": "|-- 10.0.0.5\n   /32 host LOCAL\n",
         },
         machine=("gpu1", "5.14.0", "x86_64"),
         glibc="2.34",
@@ -134,6 +135,7 @@ def test_read():
         "cpu_flags": [],
         "memory_total_bytes": 1048576,
         "memory_available_bytes": 524288,
+        "addresses": ["10.0.0.5"],
     }
 
 

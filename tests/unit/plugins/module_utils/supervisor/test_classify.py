@@ -18,11 +18,17 @@ from hypothesis import strategies as st
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import causes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     BAD,
+    BY_FIGURES,
+    CRASHED,
     HUNG_AT_START,
     HUNG_WHILE_SERVING,
     STATES,
     Limits,
     classify,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.log import Tail
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.process import (
+    LOG_LINES,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import (
     Completion,
@@ -30,11 +36,16 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.samp
     Sample,
 )
 
+from .reported import composed
+
 ROOT = Path(__file__).parents[5]
 FIXTURES = ROOT / "tests/fixtures/classify"
+SCARY = yaml.safe_load((FIXTURES / "scary.yml").read_text())
+REPORTED = yaml.safe_load((FIXTURES / "reported.yml").read_text())
 CASES = [
     pytest.param(case, id=f"{path.stem}: {case['name']}")
     for path in sorted(FIXTURES.glob("*.yml"))
+    if path.stem not in ("reported", "scary")
     for case in yaml.safe_load(path.read_text())
 ]
 LOGS = {path.stem: path.read_text().split("\n") for path in (FIXTURES / "logs").glob("*.log")}
@@ -49,6 +60,7 @@ def sample(fields):
     for name in ("processes", "strays"):
         if name in fields:
             fields[name] = tuple(Process(**process) for process in fields[name])
+    fields["kernel"] = tuple(fields.get("kernel", ()))
     fields["compilers"] = tuple(fields.get("compilers", ()))
     return Sample(**fields)
 
@@ -76,10 +88,32 @@ def test_case(case):
         assert verdict.evidence
 
 
+def kept(log):
+    """What the supervisor would have of a log that was written to it."""
+    tail = Tail(LOG_LINES)
+    tail.feed("\n".join([*log, ""]).encode())
+    return tail.lines
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in REPORTED])
+def test_what_people_report(case):
+    samples = [sample(one) for one in case.get("samples", [{"at": 0, "exit_status": 1}])]
+    verdict = classify(samples, kept(composed(case)), Limits())
+    expect = case["expect"]
+    assert (verdict.state, verdict.cause) == (CRASHED, expect["cause"]), verdict
+    for part in expect["evidence"]:
+        assert part in "\n".join(verdict.evidence)
+    assert expect.get("remedy", "") in verdict.remedy
+    assert case["source"]
+
+
 def test_every_state_and_every_cause_has_a_case():
     expected = [case.values[0]["expect"] for case in CASES]
     assert {one["state"] for one in expected} == set(STATES)
-    assert {cause.name for cause in causes.CAUSES} <= {one.get("cause") for one in expected}
+    told = {one.get("cause") for one in expected} | {one["expect"]["cause"] for one in REPORTED}
+    assert {cause.name for cause in causes.CAUSES} - told == set()
+    assert {signal.cause for signal in causes.SIGNALS.values()} - told == set()
+    assert len(REPORTED) + len(LOGS) >= 80
 
 
 # good_h100: vLLM 0.26.0 on an H100 with driver 580, CUDA graphs, Triton attention.
@@ -173,6 +207,81 @@ LINES = st.lists(
     ),
     max_size=5,
 )
+
+
+# What would make it worse, or changes nothing.
+OPPOSITES = {
+    "weights_do_not_fit": ["gpu_memory_utilization", "max_num_seqs", "max_model_len"],
+    "kernel_shared_memory": ["gpu_memory_utilization", "max_model_len", "max_num_seqs"],
+    "fp8_not_supported": ["gpu_memory_utilization", "driver"],
+    "damaged_weights": ["remove", "/var/cache"],
+    "lfs_pointer": ["/var/cache"],
+    "rendezvous_port": ["another port of"],
+    "shm_full": ["releases", "hub"],
+    "device_assert": ["memory"],
+    "glibc_too_old": ["vllm_runtime_verify"],
+    "workers_wait": ["Raise", "raise"],
+    "nccl_timeout": ["Raise", "raise"],
+    "host_memory": ["gpu_memory_utilization"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(OPPOSITES))
+def test_no_remedy_is_the_opposite_of_its_cause(name):
+    remedies = [cause.remedy for cause in causes.CAUSES if cause.name == name]
+    remedies += [remedy for one, (_, remedy) in BY_FIGURES.items() if one == name]
+    assert remedies
+    for word in OPPOSITES[name]:
+        assert all(word not in remedy for remedy in remedies)
+
+
+WELL = {
+    "starting": [Sample(0, cpu_seconds=1), Sample(5, cpu_seconds=5)],
+    "ready": [Sample(0, running=0, waiting=0, work=(("tokens", 1.0),), health=200)],
+    "busy": [
+        Sample(0, running=3, work=(("tokens", 1.0),), health=200),
+        Sample(5, running=3, work=(("tokens", 9.0),), health=200),
+    ],
+}
+
+
+@pytest.mark.parametrize("block", SCARY, ids=lambda block: block[0][-60:])
+def test_a_line_of_a_log_that_is_well_is_no_cause(block):
+    assert len(SCARY) >= 30
+    assert causes.find_cause([*LOGS["good_h100"], *block]) is None
+    assert causes.find_cause([*LOGS["good_compile"][:9], *block]) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(sorted(WELL)),
+    st.sampled_from(["good_h100", "good_compile"]),
+    st.lists(st.tuples(st.integers(0, 999), st.sampled_from(SCARY)), min_size=1, max_size=9),
+)
+def test_no_scary_line_makes_a_failure_of_a_server_that_is_well(state, name, blocks):
+    log = list(LOGS[name])
+    for place, block in blocks:
+        place %= len(log) + 1
+        log[place:place] = block
+    verdict = classify(WELL[state], kept(log), Limits())
+    assert verdict.state not in BAD
+    assert verdict.cause is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.sampled_from(REPORTED),
+    st.lists(st.tuples(st.integers(0, 7), st.sampled_from(SCARY)), min_size=1, max_size=6),
+)
+def test_nothing_that_is_told_besides_outranks_the_end(case, blocks):
+    log = composed(case)
+    before, after = [], []
+    for place, block in blocks:
+        (after if place == 7 else before).extend(block)
+    begin = next((n for n, line in enumerate(log) if "Traceback" in line or n > 3), 0)
+    log = [*log[: max(0, begin - 1)], *before, *log[max(0, begin - 1) :], *after]
+    samples = [sample(one) for one in case.get("samples", [{"at": 0, "exit_status": 1}])]
+    assert classify(samples, kept(log), Limits()).cause == case["expect"]["cause"]
 
 
 @settings(max_examples=500, deadline=None)

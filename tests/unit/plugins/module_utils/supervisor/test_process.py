@@ -237,7 +237,16 @@ def test_what_comes_over_a_connection_that_was_kept_is_refused_while_it_stops(un
         assert time.monotonic() - began < 10
 
 
-CORRUPT = "_pickle.UnpicklingError: pickle data was truncated"
+def broken_pickle(reader: str) -> str:
+    """A traceback over a pickle that ends too early, as a shell script's here-document."""
+    return (
+        "cat <<'END'\nTraceback (most recent call last):\n"
+        f'  File "/v/site-packages/{reader}", line 1132, in iterate\n    pickle.loads(content)\n'
+        "_pickle.UnpicklingError: pickle data was truncated\nEND\n"
+    )
+
+
+CORRUPT = broken_pickle("torch/_inductor/codecache.py")
 
 
 def test_a_corrupt_compile_cache_is_removed_and_the_server_started_again(unit: Unit) -> None:
@@ -245,8 +254,7 @@ def test_a_corrupt_compile_cache_is_removed_and_the_server_started_again(unit: U
     cache.mkdir(parents=True)
     (cache / "artifact").write_bytes(b"x" * 2048)
     unit.server(
-        f'#!/bin/sh\n[ ! -d {cache} ] || {{ echo "{CORRUPT}"; exit 1; }}\n'
-        f'exec {unit.path}/server "$@"\n'
+        f'#!/bin/sh\nif [ -d {cache} ]; then\n{CORRUPT}exit 1\nfi\nexec {unit.path}/server "$@"\n'
     )
     (unit.path / "server").write_text(unit.stand_in())
     (unit.path / "server").chmod(0o755)
@@ -264,7 +272,7 @@ def test_a_corrupt_compile_cache_is_removed_and_the_server_started_again(unit: U
 
 def test_a_cache_that_is_corrupt_again_is_not_removed_again(unit: Unit) -> None:
     cache = unit.path / "cache" / "vllm" / "torch_compile_cache"
-    unit.server(f'#!/bin/sh\necho started\nmkdir -p {cache}\necho "{CORRUPT}"\nexit 1\n')
+    unit.server(f"#!/bin/sh\necho started\nmkdir -p {cache}\n{CORRUPT}exit 1\n")
     first, _ = unit.start().communicate(timeout=30)
     assert first.count("started\n") == 2
     assert cache.exists()
@@ -272,6 +280,20 @@ def test_a_cache_that_is_corrupt_again_is_not_removed_again(unit: Unit) -> None:
     second, _ = unit.start().communicate(timeout=30)
     assert second.count("started\n") == 1
     assert cache.exists()
+
+
+@pytest.mark.parametrize(
+    "reader",
+    ["vllm/model_executor/model_loader/weight_utils.py", "torch/serialization.py", "somebody.py"],
+)
+def test_a_file_that_is_none_of_the_caches_keeps_them(unit: Unit, reader: str) -> None:
+    cache = unit.path / "cache" / "vllm" / "torch_compile_cache"
+    cache.mkdir(parents=True)
+    (cache / "artifact").write_bytes(b"x")
+    unit.server(f"#!/bin/sh\necho started\n{broken_pickle(reader)}exit 1\n")
+    output, _ = unit.start().communicate(timeout=30)
+    assert output.count("started\n") == 1
+    assert (cache / "artifact").exists()
 
 
 def supervisor_of(unit: Unit, *options: str) -> process.Supervisor:

@@ -321,3 +321,14 @@ def test_what_the_driver_tells_of_a_process(tmp_path):
         text=True,
     )
     assert done.stdout == f"({{4242: {14336 << 20}}}, 37.0) ({{}}, None)\n", done.stderr
+
+
+def test_the_kernel_is_asked_only_of_a_server_that_has_ended(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "words", lambda since: asked.append(since) or ("Xid",))
+    sampler = module.Sampler(None, gpu=False)
+    assert sampler.take(age=5.0).kernel == ()
+    assert not asked
+    ended = sampler.take(age=5.0, exit_status=-9)
+    assert ended.kernel == ("Xid",)
+    assert asked == [ended.at - 5.0]
