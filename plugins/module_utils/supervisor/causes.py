@@ -1301,6 +1301,12 @@ INTERNAL_ERROR = Cause(
     "Report it to vLLM with the traceback, or use a newer vllm_release. Nothing was killed, and no "
     "setting of memory is at fault as far as the traceback tells.",
 )
+UNKNOWN = Cause(
+    "unknown",
+    _NOTHING,
+    "it ended by itself, for a reason that is not known here",
+    f"Read the traceback in its log: journalctl -u the unit. {_REPORT}",
+)
 VAGUE = ("engine_died", "engine_failed")
 """Causes that say no more than that the engine has ended."""
 PURGES = ("corrupt_compile_cache", "stale_cache")
@@ -1530,17 +1536,8 @@ def _of_end(ends: Sequence[Report], lines: Sequence[Line], reports: Sequence[Rep
             told = _in_report(other, CAUSES)
             if told is not None:
                 return told
-    line = end.reasons[-1].text
-    summary = INTERNAL_ERROR.summary
-    cause = Cause(INTERNAL_ERROR.name, _NOTHING, summary, INTERNAL_ERROR.remedy)
-    if end.who not in (ENGINE, WORKER):
-        cause = Cause(
-            "unknown",
-            _NOTHING,
-            "it ended by itself, for a reason that is not known here",
-            "Read the traceback in its log: journalctl -u the unit. " + _REPORT,
-        )
-    return Found(cause, line, cause.remedy, end.who)
+    cause = INTERNAL_ERROR if end.who in (ENGINE, WORKER) else UNKNOWN
+    return Found(cause, end.reasons[-1].text, cause.remedy, end.who)
 
 
 def _killed(lines: Sequence[Line], who: str) -> Found | None:
@@ -1569,15 +1566,9 @@ def _without_traceback(
 ) -> Found | None:
     """A log that has no traceback of an end: what was killed, and lines of programs."""
     plain = _plain(lines, started + 1, len(lines), reports)
-    parsed = [line for line in lines[started + 1 :] if line.text in set(plain)]
+    told = set(plain)
+    parsed = [line for line in lines[started + 1 :] if line.text in told]
     killed = _killed(parsed, "")
     if killed is not None and killed.cause.name not in VAGUE:
         return killed
     return _in_lines(plain, _PRECISE) or _in_lines(plain, CAUSES) or killed
-
-
-def last_exception(log: Sequence[str]) -> str | None:
-    """The last line that ends a traceback which may be an end, for a log that tells no cause."""
-    lines = [tracebacks.parse(line) for line in log]
-    ends = tracebacks.fatal(tracebacks.read(lines))
-    return ends[0].reasons[-1].text if ends else None
