@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.causes import CAUSES
-
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 TOP = r"plugins|roles|releases|docs|tests|scripts|playbooks"
@@ -51,9 +49,3 @@ def test_every_role_is_drawn() -> None:
     roles = {path.name for path in (ROOT / "roles").glob("vllm_*")}
     drawn = set(re.findall(r"vllm_\w+", section("Roles")))
     assert roles <= drawn
-
-
-def test_every_cause_of_a_crash_is_documented() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"`(\w+)`", text.split("Causes of a crash")[1].split("\n\n")[0]))
-    assert {cause.name for cause in CAUSES} <= documented
