@@ -65,7 +65,7 @@ def read(host: Host) -> list[dict[str, Any]]:
         for path in ("/proc/net/tcp", "/proc/net/tcp6")
         for entry in listening(host.read_text(path) or "")
     ]
-    owners = host.socket_owners(inode for *_, inode in sockets)
+    owners = host.socket_owners(entry[3] for entry in sockets)
     processes = Processes(host)
     facts = []
     for address, port, uid, inode in sorted(sockets, key=lambda entry: (entry[1], entry[0])):

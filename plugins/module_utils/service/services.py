@@ -17,9 +17,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files im
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
-    StartFailed as StartFailed,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths

@@ -27,10 +27,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service import serving
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
-    Services,
-    StartFailed,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import StartFailed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import Services
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import verify
 
 SCHEMA = 1

@@ -14,7 +14,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import deployment as d
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service import tuner
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import StartFailed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import StartFailed
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_tune
 
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
