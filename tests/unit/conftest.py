@@ -8,9 +8,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+# As in pyproject.toml, which `ansible-test units` does not read.
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("hosts", "models")]
 
 # Test machines are small and busy, so the time one example takes says nothing. CI draws the same
 # examples in every run; on a developer's machine they differ, and failures are kept.

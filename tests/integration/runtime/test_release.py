@@ -101,8 +101,8 @@ def test_the_cuda_stack_of_0_14_1(hosts: Hosts, tmp_path: Path) -> None:
             machine(
                 *("env", "PYTHONPATH=/src/collections", "python3.11", "-B", "-c"),
                 "import json, sys, time;"
-                "from ansible_collections.compute_plane.vllm.plugins.module_utils "
-                "import venv_manifest as m;"
+                "from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime "
+                "import manifest as m;"
                 "began = time.monotonic(); found = m.scan(sys.argv[1]);"
                 "entries = m.parse(open(sys.argv[1] + '/.manifest').read());"
                 "assert not m.compare(sys.argv[1], entries, found)[0];"

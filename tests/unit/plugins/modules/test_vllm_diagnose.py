@@ -7,9 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_diagnose
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 if TYPE_CHECKING:
     from pathlib import Path

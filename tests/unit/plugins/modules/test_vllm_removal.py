@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.removal import Decision
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_removal
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 if TYPE_CHECKING:
     from pathlib import Path

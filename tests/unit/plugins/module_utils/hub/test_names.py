@@ -12,7 +12,6 @@ import tempfile
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names impor
 from ansible_collections.compute_plane.vllm.plugins.modules import hf_model
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 LONGEST = "x" * 96
 
