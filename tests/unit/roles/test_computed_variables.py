@@ -111,7 +111,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
     done = subprocess.run(
         [
-            Path(sys.executable).parent / "ansible-playbook",
+            *(sys.executable, "-m", "ansible", "playbook"),
             folder / "play.yml",
             "--inventory=gpu1,",
             f"--extra-vars={json.dumps(given)}",

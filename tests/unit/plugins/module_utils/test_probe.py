@@ -73,7 +73,7 @@ def test_this_machine():
 def test_the_readers_need_no_ansible():
     module = probe.__name__
     code = f"import sys, {module}; print([m for m in sys.modules if m.split('.')[0] == 'ansible'])"
-    collections = next(path for path in sys.path if path.endswith("/collections"))
+    collections = str(Path(probe.__file__).parents[5])
     argv = [sys.executable, "-S", "-c", code]
     environ = {"PYTHONPATH": collections}
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)

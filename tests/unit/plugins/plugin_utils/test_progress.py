@@ -13,7 +13,9 @@ import pytest
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import (
     INTERVAL,
     calm_interval,
+    decimal_bytes,
     host_column,
+    human_seconds,
     own_session,
     progress_line,
 )
@@ -69,3 +71,38 @@ def test_a_session_of_its_own() -> None:
     session._shell.tmpdir = "/b"
     assert connection._shell.tmpdir == "/a"
     assert session.host == "h"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (4.1e9, "4.1 GB"), (15.2e9, "15.2 GB")],
+)
+def test_bytes_for_people(count: float, text: str) -> None:
+    assert decimal_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (3900, "1 h 5 min")],
+)
+def test_seconds_for_people(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ({"what": "making the venv", "elapsed": 3.2}, "  h: making the venv: 3 s"),
+        (
+            {"what": "unpacking", "bytes_done": 2 * 10**9, "bytes_total": 8 * 10**9, "rate": 50e6},
+            "  h: unpacking: 2.0 GB of 8.0 GB (25 %), 50.0 MB/s, 2 min 0 s left",
+        ),
+        (
+            {"what": "fetching", "files_done": 1, "files_total": 4, "detail": "a.bin"},
+            "  h: fetching: 1 of 4 files, a.bin",
+        ),
+        ({"what": "stopping"}, "  h: stopping"),
+    ],
+)
+def test_a_line_of_every_kind_of_work(state: dict[str, object], line: str) -> None:
+    assert progress_line("h", state) == line

@@ -15,6 +15,8 @@ from pathlib import Path
 import fake_gpu
 import pytest
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import gpus
+
 MIB = 1024 * 1024
 READ = """
 import json, sys
@@ -253,7 +255,7 @@ def test_pynvml_of_the_tools_is_found(substitutes, tmp_path):
     site.mkdir(parents=True)
     (site / "pynvml.py").write_bytes(Path(pynvml.__file__).read_bytes())
     code = READ.replace('"/none"', repr(str(tmp_path)))
-    collections = next(path for path in sys.path if path.endswith("/collections"))
+    collections = str(Path(gpus.__file__).parents[6])
     environ = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": collections,
