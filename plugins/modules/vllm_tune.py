@@ -178,7 +178,9 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import sweep, tuning
-from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.client import ClientError
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.client import (
+    BenchClientError,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
@@ -230,7 +232,7 @@ def tune(services: Services) -> None:
     except TakenOver as problem:
         # Whoever changed it is bringing about what he wants; going back would fight that.
         services.fail(f"{tuned.name} is left as it is: {problem}")
-    except (CandidateFailed, ClientError) as problem:
+    except (CandidateFailed, BenchClientError) as problem:
         services.fail(f"{problem}\nThe former configuration of {tuned.name} is serving.")
     lines = tuning.inventory_lines(best, tuned.first)
     path = tuned.keep(best, lines)

@@ -55,7 +55,7 @@ _PROPERTIES = (
 )
 
 
-class ClientError(Exception):
+class BenchClientError(Exception):
     """A run could not be made, or its figures are of no use; the message says why."""
 
 
@@ -204,10 +204,10 @@ class BenchClient:
         while stream is not None and b"\n" not in self._rest:
             left = until - time.monotonic()
             if left <= 0 or not select.select([stream], [], [], left)[0]:
-                raise ClientError(f"the client did not answer within {timeout:.0f} s")
+                raise BenchClientError(f"the client did not answer within {timeout:.0f} s")
             block = os.read(stream.fileno(), 1 << 20)
             if not block:
-                raise ClientError(f"the client ended: {self._said()}")
+                raise BenchClientError(f"the client ended: {self._said()}")
             self._rest += block
         line, _newline, self._rest = self._rest.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
@@ -217,7 +217,7 @@ class BenchClient:
         """Wait until vLLM is imported.
 
         Raises:
-            ClientError: It did not come to that.
+            BenchClientError: It did not come to that.
         """
         self._answer(START_TIMEOUT)
 
@@ -232,15 +232,15 @@ class BenchClient:
             What it saved.
 
         Raises:
-            ClientError: It failed; what it printed last is in the message.
+            BenchClientError: It failed; what it printed last is in the message.
         """
         self._write(json.dumps({"argv": list(argv), "timeout": timeout}).encode() + b"\n")
         answer = self._answer(timeout + 30)
         if answer["rc"] is None:
-            raise ClientError(f"vllm bench serve was ended after {timeout:.0f} s")
+            raise BenchClientError(f"vllm bench serve was ended after {timeout:.0f} s")
         if answer["rc"] != 0 or answer["saved"] is None:
             tail = "\n".join(answer["tail"].strip().splitlines()[-15:])
-            raise ClientError(f"vllm bench serve ended with status {answer['rc']}:\n{tail}")
+            raise BenchClientError(f"vllm bench serve ended with status {answer['rc']}:\n{tail}")
         saved: dict[str, Any] = answer["saved"]
         return saved
 

@@ -85,7 +85,7 @@ def measure(
         was `reached_percent`. A point for which there was no time has no runs and no figures.
 
     Raises:
-        ClientError: A run failed, or requests of it were not answered.
+        BenchClientError: A run failed, or requests of it were not answered.
     """
     points = list(points)
     flags = now.config
@@ -134,11 +134,11 @@ def _run(
 ) -> Mapping[str, Any]:
     try:
         saved = runner.run(arguments, run_timeout)
-    except client.ClientError as error:
-        raise client.ClientError(f"{point.label}: {error}") from error
+    except client.BenchClientError as error:
+        raise client.BenchClientError(f"{point.label}: {error}") from error
     problem = figures.run_problem(saved, point.prompts)
     if problem is not None:
-        raise client.ClientError(f"{point.label}: {problem}")
+        raise client.BenchClientError(f"{point.label}: {problem}")
     return saved
 
 

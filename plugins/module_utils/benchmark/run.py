@@ -129,7 +129,7 @@ class Benchmark:
                 points = measure.measure(
                     runner, watch, now, self.points, params, seed=seed, limits=limits, tell=tell
                 )
-        except client.ClientError as error:
+        except client.BenchClientError as error:
             raise BenchmarkError(f"{self.name} could not be measured: {error}") from error
         proved = subject.read_json(os.path.join(now.venv, ".proved.json"))
         return {

@@ -44,7 +44,7 @@ class Mismatch(Exception):
     """The Hub contradicts itself about a file."""
 
 
-class Client:
+class HubClient:
     """huggingface_hub, as far as it is needed.
 
     Args:
@@ -241,7 +241,7 @@ def serve(requests: BinaryIO, events: BinaryIO) -> None:
             events.write(json.dumps({"id": number, **event}).encode() + b"\n")
             events.flush()
 
-    def answer(client: Client, request: dict[str, Any]) -> None:
+    def answer(client: HubClient, request: dict[str, Any]) -> None:
         number, operation = request.pop("id"), request.pop("op")
         try:
             result = getattr(client, operation)(**request)
@@ -252,7 +252,7 @@ def serve(requests: BinaryIO, events: BinaryIO) -> None:
 
     hello = json.loads(requests.readline())
     try:
-        client = Client(hello["endpoint"], hello["token"], hello["timeout"])
+        client = HubClient(hello["endpoint"], hello["token"], hello["timeout"])
     except BaseException as error:  # noqa: BLE001 - as above
         emit(hello["id"], failure(error, "hello"))
         return

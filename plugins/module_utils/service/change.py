@@ -30,8 +30,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     publish_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
-    Failed,
     StartFailed,
+    TaskFailed,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
@@ -140,7 +140,7 @@ class Changes:
             backends: The same with each attention backend that is to be tried, in order.
 
         Raises:
-            Failed: It was not proved.
+            TaskFailed: It was not proved.
         """
         former = self.record(wanted.name)
         tried: list[dict[str, Any]] = []
@@ -182,26 +182,26 @@ class Changes:
             evidence: What the proof found.
 
         Raises:
-            Failed: Always.
+            TaskFailed: Always.
         """
         self.progress.update(f"going back to the former {wanted.name}")
         self.publish(wanted.name, "failed")
         if former is not None and former.current.fingerprint == wanted.fingerprint:
             end = "This configuration was proved before; systemd goes on trying."
-            raise Failed(f"{failure}\n{end}", evidence)
+            raise TaskFailed(f"{failure}\n{end}", evidence)
         self.manager.systemctl("stop", wanted.unit_name)
         if former is None:
             end = f"{wanted.unit_name} is stopped; nothing of it was proved before."
-            raise Failed(f"{failure}\n{end}", evidence)
+            raise TaskFailed(f"{failure}\n{end}", evidence)
         self.install(former.current)
         try:
             self.starter.restart(former.current)
         except StartFailed as second:
             end = f"Going back to the former configuration failed as well: {second}"
-            raise Failed(f"{failure}\n{end}", evidence) from second
+            raise TaskFailed(f"{failure}\n{end}", evidence) from second
         self.publish(wanted.name, "verified")
         end = f"The former configuration of {wanted.name} is serving again"
-        raise Failed(f"{failure}\n{end} (vLLM {former.current.release}).", evidence)
+        raise TaskFailed(f"{failure}\n{end} (vLLM {former.current.release}).", evidence)
 
     def confirm(self, wanted: Deployment, is_proved: bool) -> tuple[float, dict[str, Any] | None]:
         """See that a server which need not be started answers; prove it where that is still due.
@@ -210,7 +210,7 @@ class Changes:
             The seconds until it answered, and its verification where it needs no other.
 
         Raises:
-            Failed: It does not answer, or not truly.
+            TaskFailed: It does not answer, or not truly.
         """
         began = self.starter.clock.monotonic()
         verified = None
@@ -225,7 +225,7 @@ class Changes:
                 seconds = self.starter.wait_until_ready(wanted)
             except StartFailed as failure:
                 self.publish(wanted.name, "failed")
-                raise Failed(str(failure)) from failure
+                raise TaskFailed(str(failure)) from failure
         if not is_proved:
             former = self.record(wanted.name)
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Failed(Exception):
+class TaskFailed(Exception):
     """The task cannot go on.
 
     Args:
@@ -21,13 +21,13 @@ class Failed(Exception):
         self.evidence = evidence
 
 
-class StartFailed(Failed):
+class StartFailed(TaskFailed):
     """A server did not become ready, or not true.
 
     Args:
         message: What was seen.
         cause: The cause that the supervisor found, as in `causes.py`; `None` without one.
-        evidence: As in :class:`Failed`.
+        evidence: As in :class:`TaskFailed`.
     """
 
     def __init__(

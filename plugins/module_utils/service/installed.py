@@ -27,7 +27,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environm
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import MANAGED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
@@ -103,7 +103,7 @@ class Installed:
         """The file of an instance's secrets, where there is one or should be one of ours.
 
         Raises:
-            Failed: A key has characters that no such file can have.
+            TaskFailed: A key has characters that no such file can have.
         """
         path = self.paths.environment(name)
         if self.api_keys is None:
@@ -113,7 +113,9 @@ class Installed:
             try:
                 text = environment_file(f"vllm@{name}.service", {API_KEY: str(key)})
             except ValueError as problem:
-                raise Failed(f"vllm_service_api_keys.{name}: {problem}; use another key") from None
+                raise TaskFailed(
+                    f"vllm_service_api_keys.{name}: {problem}; use another key"
+                ) from None
             return [File(path, text, mode=0o640, group=self.user, is_secret=True)]
         if (read(path) or "").startswith(MANAGED.format(unit=f"vllm@{name}.service")):
             return [File(path, None, is_secret=True)]
@@ -151,7 +153,7 @@ class Installed:
         for name in ["__init__", *(module[len(package) + 1 :] for module in modules)]:
             content = pkgutil.get_data(package, f"{name}.py")
             if content is None:
-                raise Failed(f"{package} has no {name}.py")
+                raise TaskFailed(f"{package} has no {name}.py")
             files[f"supervisor/{name}.py"] = content.decode("utf-8")
         return os.path.join(self.paths.supervisors_dir, content_name(files)), files
 

@@ -16,7 +16,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     variable,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import DROP_IN
 
 PROPERTIES = (
@@ -38,12 +38,12 @@ class Manager:
         """Run systemctl and return what it printed.
 
         Raises:
-            Failed: It does not do what it is asked, and check is set.
+            TaskFailed: It does not do what it is asked, and check is set.
         """
         status, output, errors = self._run(["systemctl", "--no-pager", *arguments])
         if check and status != 0:
             said = errors.strip() or output.strip()
-            raise Failed(f"systemctl {' '.join(arguments)} failed: {said}")
+            raise TaskFailed(f"systemctl {' '.join(arguments)} failed: {said}")
         return output
 
     def show(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -76,7 +76,7 @@ class Manager:
         """Let systemd read new units in a staging folder before anything is installed.
 
         Raises:
-            Failed: It does not accept them.
+            TaskFailed: It does not accept them.
         """
         with tempfile.TemporaryDirectory(prefix="vllm-units-") as staging:
             paths = []
@@ -94,14 +94,14 @@ class Manager:
             )
         if status != 0:
             said = errors.strip() or output.strip()
-            raise Failed(f"systemd does not accept the unit: {said}")
+            raise TaskFailed(f"systemd does not accept the unit: {said}")
 
     def make_users(self, path: str) -> None:
         """Make the users and groups of a file that are missing.
 
         Raises:
-            Failed: They cannot be made.
+            TaskFailed: They cannot be made.
         """
         status, output, errors = self._run(["systemd-sysusers", path])
         if status != 0:
-            raise Failed(f"systemd-sysusers failed: {errors.strip() or output.strip()}")
+            raise TaskFailed(f"systemd-sysusers failed: {errors.strip() or output.strip()}")

@@ -18,8 +18,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     record_text,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
-    Failed,
     StartFailed,
+    TaskFailed,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
@@ -73,14 +73,14 @@ class Prover:
         """The checks that prove an instance.
 
         Raises:
-            Failed: The suite cannot be read.
+            TaskFailed: The suite cannot be read.
         """
         try:
             return read_suite(
                 self.params["suite"], self.params["questions"], self.params["ability"], name
             )
         except SuiteError as problem:
-            raise Failed(str(problem)) from problem
+            raise TaskFailed(str(problem)) from problem
 
     def prove(self, wanted: Deployment) -> None:
         """Verify a server that is ready.

@@ -16,7 +16,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files im
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
@@ -81,9 +81,9 @@ class Services:
         """End the task.
 
         Raises:
-            Failed: Always.
+            TaskFailed: Always.
         """
-        raise Failed(message)
+        raise TaskFailed(message)
 
 
 def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
@@ -93,7 +93,7 @@ def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
     try:
         task(services)
         return
-    except Failed as failure:
+    except TaskFailed as failure:
         message, evidence = str(failure), failure.evidence
     except FileError as problem:
         message = f"{problem}; vllm_service_user names the user and group of the servers"

@@ -199,7 +199,7 @@ class Tuning:
                     limits=NO_CEILING,
                     tell=tell,
                 )
-        except client.ClientError as error:
+        except client.BenchClientError as error:
             raise CandidateFailed(str(error)) from error
 
     def _tell(self, what: str, detail: str = "") -> None:

@@ -279,14 +279,14 @@ def test_a_candidate_that_does_not_come_up_is_named_and_the_next_one_tried(host,
 
 
 def test_a_candidate_whose_measurement_fails_is_named(host):
-    host.costs[4] = client.ClientError("3 of 4 requests were answered")
+    host.costs[4] = client.BenchClientError("3 of 4 requests were answered")
     result = tune(host)
     assert result["better"] is False
     assert is_as_before(host)
 
 
 def test_what_serves_must_be_measurable(host):
-    host.costs[None] = client.ClientError("no")
+    host.costs[None] = client.BenchClientError("no")
     result = tune(host)
     assert result["failed"]
     assert "what serves now could not be measured: no" in result["msg"]

@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import worker as hf_worker
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.worker import (
-    Client,
+    HubClient,
     Mismatch,
     _announced,
     failure,
@@ -117,7 +117,7 @@ def test_a_client_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     old = type("huggingface_hub", (), {"__version__": "0.36.2"})
     monkeypatch.setattr("importlib.import_module", lambda _name: old)
     with pytest.raises(ImportError, match=r"huggingface_hub 0\.36\.2 is too old"):
-        Client("http://x", None, 1.0)
+        HubClient("http://x", None, 1.0)
 
 
 class Stream:
@@ -139,7 +139,7 @@ class Stream:
 
 
 def append(tmp_path: Path, have: bytes, size: int, stream: Stream) -> tuple[int, bytes]:
-    client = object.__new__(Client)
+    client = object.__new__(HubClient)
     client.utils = type("utils", (), {"hf_raise_for_status": staticmethod(lambda _r: None)})
     asked = []
 

@@ -31,8 +31,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environm
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import FINGERPRINT
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
-    Failed,
     StartFailed,
+    TaskFailed,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
@@ -111,7 +111,7 @@ class Systemd(Manager):
             wants.mkdir(parents=True, exist_ok=True)
             (wants / arguments[-1]).symlink_to(self.paths.template)
         elif arguments[0] not in ("reset-failed", "daemon-reload", "clean"):
-            raise Failed(f"systemctl {arguments[0]}: no such command")
+            raise TaskFailed(f"systemctl {arguments[0]}: no such command")
         return ""
 
     def show(self, units: Any) -> dict[str, dict[str, str]]:

@@ -18,7 +18,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Record
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import read_trials
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 
 from .conftest import UNIT
 
@@ -59,7 +59,7 @@ def test_what_is_not_proved_is_replaced_by_what_was(host: Host, way: str) -> Non
         host.systemd.ends[two.fingerprint] = "no_compiler"
     else:
         {"hangs": host.systemd.hangs, "untrue": host.prover.untrue}[way].add(two.fingerprint)
-    with pytest.raises(Failed) as raised:
+    with pytest.raises(TaskFailed) as raised:
         host.changes.change(two)
     first, *_, last = str(raised.value).splitlines()
     assert last == "The former configuration of m is serving again (vLLM 0.14.1)."
@@ -80,7 +80,7 @@ def test_what_is_not_proved_is_replaced_by_what_was(host: Host, way: str) -> Non
 def test_a_first_one_that_is_not_proved_is_stopped(host: Host) -> None:
     one = host.deployment()
     host.prover.untrue.add(one.fingerprint)
-    with pytest.raises(Failed, match="is stopped; nothing of it was proved before"):
+    with pytest.raises(TaskFailed, match="is stopped; nothing of it was proved before"):
         host.changes.change(one)
     assert host.systemd.state == "inactive"
     assert host.changes.record("m") is None
@@ -91,7 +91,7 @@ def test_what_was_proved_before_is_left_to_systemd(host: Host) -> None:
     one = host.deployment()
     host.changes.change(one)
     host.systemd.ends[one.fingerprint] = None
-    with pytest.raises(Failed) as raised:
+    with pytest.raises(TaskFailed) as raised:
         host.changes.change(one)
     said = str(raised.value)
     assert said.startswith("vllm@m.service ended by itself after 40 s (systemd's result: exit-code")
@@ -105,7 +105,7 @@ def test_when_the_former_one_fails_too_both_are_told(host: Host) -> None:
     one, two = host.deployment(), host.deployment(2048)
     host.changes.change(one)
     host.systemd.ends |= {one.fingerprint: "disk_full", two.fingerprint: "port_in_use"}
-    with pytest.raises(Failed) as raised:
+    with pytest.raises(TaskFailed) as raised:
         host.changes.change(two)
     first, second = str(raised.value).split(
         "\nGoing back to the former configuration failed as well: "
@@ -131,7 +131,7 @@ def test_a_trial_goes_on_as_long_as_another_backend_can_help(
     backends = {"A": host.deployment(1), "B": host.deployment(2)}
     ends = (one.fingerprint for one in backends.values())
     host.systemd.ends = dict(zip(ends, causes, strict=True))
-    with pytest.raises(Failed) as raised:
+    with pytest.raises(TaskFailed) as raised:
         host.changes.change(backends["A"], backends)
     rows = [line for line in str(raised.value).splitlines() if line[:3] in ("A: ", "B: ")]
     assert [line[0] for line in rows] == tried
@@ -190,7 +190,7 @@ def test_a_server_that_does_not_answer_any_more_is_told(host: Host) -> None:
     host.systemd.hangs.add(one.fingerprint)
     host.systemd.systemctl("restart", "vllm@m.service")
     host.prover.brief = EndpointError("no answer")
-    with pytest.raises(Failed, match="computed no token within 660 s"):
+    with pytest.raises(TaskFailed, match="computed no token within 660 s"):
         host.changes.confirm(one, is_proved=True)
     assert host.endpoint_state() == "failed"
 
@@ -201,7 +201,7 @@ def test_one_that_runs_and_is_not_true_goes_back_too(host: Host) -> None:
     host.changes.install(two)
     host.systemd.systemctl("restart", "vllm@m.service")
     host.prover.untrue.add(two.fingerprint)
-    with pytest.raises(Failed, match="is serving again") as raised:
+    with pytest.raises(TaskFailed, match="is serving again") as raised:
         host.changes.confirm(two, is_proved=False)
     assert raised.value.evidence is not None
     assert host.systemd.server == one.fingerprint

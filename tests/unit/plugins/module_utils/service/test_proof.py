@@ -17,8 +17,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
-    Failed,
     StartFailed,
+    TaskFailed,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.proof import Prover
 
@@ -84,7 +84,7 @@ def test_the_evidence_of_a_failed_proof_is_kept_until_one_passes(
 
 def test_a_suite_that_cannot_be_read_ends_the_task(host: Host) -> None:
     prover = Prover(host.installed, {**PARAMS, "suite": ["helth"]}, Progress(None), print)
-    with pytest.raises(Failed, match="there is no 'helth'"):
+    with pytest.raises(TaskFailed, match="there is no 'helth'"):
         prover.suite("m")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import FileError
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     Services,
@@ -46,7 +46,7 @@ class Module:
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (Failed("it is so"), "it is so"),
+        (TaskFailed("it is so"), "it is so"),
         (FileError("no group"), "no group; vllm_service_user names the user and group of the"),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_failure_ends_the_task_with_what_became_of_each(problem: Exception, me
 def test_the_evidence_is_with_its_instance() -> None:
     def task(services: Services) -> None:
         services.results.update(m={"name": "m"}, n={"name": "n"})
-        raise Failed("untrue", {"name": "n", "url": "u"})
+        raise TaskFailed("untrue", {"name": "n", "url": "u"})
 
     with pytest.raises(Ended) as ended:
         run(Module(), task)  # type: ignore[arg-type]
@@ -104,13 +104,13 @@ def test_systemd_reads_new_units_before_they_are_installed(host: Host) -> None:
         "vllm@m.service": one.unit,
         "vllm@m.service.d/10-compute-plane.conf": one.drop_in_text,
     }
-    with pytest.raises(Failed, match="systemd does not accept the unit: Unknown key"):
+    with pytest.raises(TaskFailed, match="systemd does not accept the unit: Unknown key"):
         Manager(Programs(systemd_analyze=(1, "", "Unknown key\n"))).verify([one])
 
 
 def test_what_systemctl_refuses_is_told() -> None:
     refused = Programs(systemctl=(1, "", "Unit not found.\n"))
-    with pytest.raises(Failed, match="systemctl stop a failed: Unit not found"):
+    with pytest.raises(TaskFailed, match="systemctl stop a failed: Unit not found"):
         Manager(refused).systemctl("stop", "a")
     assert Manager(refused).systemctl("stop", "a", check=False) == ""
 
