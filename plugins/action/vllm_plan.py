@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of `vllm_plan`: reads release data, probes the host once, plans."""
+"""Controller half of `vllm_plan`: reads release data, probes the host once, asks the Hub, plans."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import directories
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import model_path
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
+    answered,
+    hub_request,
+    model_path,
+    questions,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
@@ -48,6 +53,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "etc_dir": {"type": "raw", "default": "/etc/vllm"},
     "state_dir": {"type": "raw", "default": "/var/lib/vllm"},
     "model_hub": {"type": "raw"},
+    "model_endpoint": {"type": "raw"},
+    "model_token": {"type": "str", "no_log": True},
+    "ask_hub": {"type": "bool", "default": True},
+    "hub_facts": {"type": "dict"},
     "python": {"type": "raw"},
     "runtime_venv": {"type": "raw"},
     "offline": {"type": "bool", "default": False},
@@ -76,7 +85,11 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
         wanted: The checked wanted state.
         data: The release's data, for the packages of every family.
     """
-    models = {model_path(instance, wanted) for instance in wanted.instances}
+    models = {model_path(one, wanted, {}) for one in wanted.instances if one.local}
+    hub: list[dict[str, Any]] = []
+    for request in map(hub_request, wanted.instances):
+        if request is not None and request not in hub:
+            hub.append(request)
     pythons = [wanted.python] if wanted.python is not None else []
     if wanted.runtime_venv is not None:
         pythons.append(f"{wanted.runtime_venv}/bin/python")
@@ -84,10 +97,47 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
         "paths": directories(wanted),
         "packages": os_packages(data),
         "models": sorted(model for model in models if model is not None),
+        "hub": hub,
+        "hub_dir": wanted.hub,
         "python": pythons,
         "opt_dir": wanted.opt_dir,
         "etc_dir": wanted.etc_dir,
     }
+
+
+def hub_arguments(wanted: Wanted, facts: Any, token: str | None) -> dict[str, Any] | None:
+    """Return what `hf_model_info` is asked for models that the host does not know; None for none.
+
+    Args:
+        wanted: The checked wanted state.
+        facts: What the probe found.
+        token: The user's token of the Hub.
+    """
+    models = questions(wanted, facts)
+    if not models:
+        return None
+    return {
+        "models": models,
+        "cache_dir": wanted.hub,
+        "endpoint": wanted.endpoint,
+        "token": token or None,
+    }
+
+
+def brought(told: Mapping[str, Any], needed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what another host knows of models, as facts of a host that has nothing of them.
+
+    Args:
+        told: What `hf_model_info` returned there.
+        needed: The models that the host does not know.
+    """
+    names = [(one["repo_id"], one["revision"]) for one in needed]
+    hub = [
+        {**entry, "download_bytes": entry.get("bytes")}
+        for entry in fact.rows(told, "hub")
+        if (entry.get("repo_id"), entry.get("revision")) in names
+    ]
+    return {"models": fact.mapping(told, "models"), "hub": hub}
 
 
 def variables_of(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +185,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
-        """Run the task: one round trip, the probe.
+        """Run the task: one round trip, the probe; one more for models that the host lacks.
 
         Returns:
             `answer`'s result, or the probe's own where it failed.
@@ -143,7 +193,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         raw = plain({key: value for key, value in arguments.items() if key != "releases_dir"})
-        fail = raw.pop("fail_on_problems")
+        fail, ask = raw.pop("fail_on_problems"), raw.pop("ask_hub")
+        token, told = raw.pop("model_token"), raw.pop("hub_facts")
+        raw["has_token"] = bool(token)
         given_dir = arguments.get("releases_dir")
         raw["variables"] = variables_of(task_vars or {})
         releases_dir = Path(given_dir) if given_dir else default_releases_dir()
@@ -159,8 +211,22 @@ class ActionModule(ActionBase):
             probed.setdefault("failed", True)
             probed["msg"] = f"The host could not be probed: {probed.get('msg', 'no facts')}"
             return {**result, **probed, "changed": False}
-        answered = answer(raw, plain(probed["facts"]), data, fail)
-        for note in answered.get("plan", {}).get("notes", ()):
+        facts = plain(probed["facts"])
+        facts = answered(facts, brought(told or {}, questions(wanted, facts)))
+        asked = hub_arguments(wanted, facts, token) if ask else None
+        if asked is not None:
+            said = self._execute_module(
+                module_name="compute_plane.vllm.hf_model_info",
+                module_args=asked,
+                task_vars=task_vars,
+            )
+            if said.get("failed"):
+                said["msg"] = f"The Hub could not be asked: {said.get('msg', 'no answer')}"
+                return {**result, **said, "changed": False}
+            facts = answered(facts, plain(said))
+        planned = answer(raw, facts, data, fail)
+        planned["hub_questions"] = questions(wanted, facts)
+        for note in planned.get("plan", {}).get("notes", ()):
             if note["code"] == "unknown-variable":
                 self._display.warning(f"{note['where']}: {note['message']}")
-        return {**result, **answered}
+        return {**result, **planned}

@@ -46,11 +46,13 @@ def request_of(instance: Mapping[str, Any]) -> dict[str, Any] | None:
     model = instance["model"]
     if model["source"] != "hub":
         return None
-    return {
+    request = {
         "repo_id": model["repo_id"],
         "revision": model["revision"] or "main",
         "trust_remote_code": instance["config"].get("trust-remote-code", False),
     }
+    # What was planned is what is fetched, although a branch has moved since.
+    return {**request, "commit": model["commit"]} if model["commit"] else request
 
 
 def model_requests(instances: Iterable[Mapping[str, Any]], **others: Any) -> list[dict[str, Any]]:

@@ -48,6 +48,13 @@ options:
       - Defaults to V(main) with O(state=present). With O(state=absent), no revision means all of
         them.
     type: str
+  commit:
+    description:
+      - The commit that O(revision) was found to be at, for example by
+        M(compute_plane.vllm.hf_model_info). It is used, and recorded, where none is recorded for
+        O(revision) yet; so what was looked at is what is fetched, although a branch has moved
+        since.
+    type: str
   update:
     description:
       - Ask the Hub again which commit a branch or tag is at. When it has moved, the new commit is
@@ -275,6 +282,7 @@ def main() -> None:
         argument_spec={
             "repo_id": {"type": "str", "required": True},
             "revision": {"type": "str"},
+            "commit": {"type": "str"},
             "update": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "allow_patterns": {"type": "list", "elements": "str"},

@@ -192,6 +192,25 @@ options:
     description:
       - Where models that come from a Hub are, or will be; by default C(hub) in O(state_dir).
     type: raw
+  model_endpoint:
+    description:
+      - Address of the Hub or of a mirror, which the host asks for what it does not know of its
+        models; C(https://huggingface.co) when not given.
+    type: raw
+  model_token:
+    description: Token for private and gated models. It reaches only the O(model_endpoint).
+    type: str
+  ask_hub:
+    description:
+      - Whether the host asks the Hub (M(compute_plane.vllm.hf_model_info)) for models that it does
+        not have. Without it, and without an answer, they are planned when they are there.
+    type: bool
+    default: true
+  hub_facts:
+    description:
+      - What M(compute_plane.vllm.hf_model_info) returned elsewhere, such as on the host from whose
+        cache the models will be copied. The host asks for the others only.
+    type: dict
   python:
     description: The only interpreter that may be used for the release's venv.
     type: raw
@@ -315,8 +334,16 @@ report:
   type: str
   returned: when there are no problems, or O(fail_on_problems=false)
   sample: "Found\n-----\n  Host  ac-3090, ubuntu 24.04 x86_64"
+hub_questions:
+  description:
+    - Models of which neither the host nor the Hub says what they are, as C(models) of
+      M(compute_plane.vllm.hf_model_info).
+  type: list
+  elements: dict
+  returned: always
+  sample: []
 facts:
-  description: What M(compute_plane.vllm.vllm_probe) found.
+  description: What M(compute_plane.vllm.vllm_probe) found, and M(compute_plane.vllm.hf_model_info).
   type: dict
   returned: when there are no problems, or O(fail_on_problems=false)
   sample: {}

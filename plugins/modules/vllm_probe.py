@@ -38,6 +38,31 @@ options:
     type: list
     elements: path
     default: []
+  hub:
+    description:
+      - Models of a Hugging Face Hub. The commit that is recorded of each is reported, and its
+        directory is looked into as those in O(models) are.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      repo_id:
+        description: The model's repository, as C(ORGANIZATION/NAME).
+        type: str
+        required: true
+      revision:
+        description: A branch, a tag or a full commit hash.
+        type: str
+        default: main
+      trust_remote_code:
+        description: Whether the repository's Python files are fetched too.
+        type: bool
+        default: false
+  hub_dir:
+    description:
+      - The cache of models of a Hub.
+    type: path
+    default: /var/lib/vllm/hub
   python:
     description:
       - Python interpreters to ask, beside C(python3.*) in C(/usr/bin) and C(/usr/local/bin).
@@ -208,8 +233,11 @@ facts:
         python3-dev: null
     models:
       description:
-        - For each directory in O(models), whether it is there, its C(config.json), its weights and
-          whether it has a tokenizer.
+        - For each directory in O(models), and of O(hub), whether it is there, its C(config.json),
+          its weights and whether it has a tokenizer.
+        - V(documents) holds other JSON files that say what the model is, by their name, without
+          the tokens of V(tokenizer_config.json); V(chat_template) is the template's text, or null.
+        - V(weights.parameters) counts numbers by their format, in safetensors only.
         - V(weights.missing) lists files that the index names, or links lead to, and that are not
           there. V(weights.incomplete) lists safetensors files whose length is not what their header
           says.
@@ -221,13 +249,33 @@ facts:
           readable: true
           config: {architectures: [LlamaForCausalLM], hidden_size: 576}
           config_error: null
+          documents: {generation_config.json: {eos_token_id: 2}}
+          chat_template: "{% for message in messages %}…"
+          names: [config.json, generation_config.json, model.safetensors, tokenizer.json]
           weights:
             format: safetensors
             files: [{name: model.safetensors, bytes: 269060552}]
             bytes: 269060552
+            parameters: {BF16: 134515008}
             missing: []
             incomplete: []
           tokenizer: true
+    hub:
+      description:
+        - For each model in O(hub), what M(compute_plane.vllm.hf_model) recorded of it. V(commit) is
+          null where it has not resolved the revision yet, and V(download_bytes) where it has not
+          listed the files.
+      type: list
+      elements: dict
+      sample:
+        - repo_id: Qwen/Qwen3-8B
+          revision: main
+          commit: b968826d9c46dd6066d109eabc6255188de91218
+          path: /srv/hub/models--Qwen--Qwen3-8B/snapshots/b968826d9c46dd6066d109eabc6255188de91218
+          download_bytes: 0
+          asked: null
+          error: null
+          base_models: []
     deployed:
       description:
         - What this collection put on the host before. A release that is V(proved) has the manifest
@@ -259,6 +307,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.compute_plane.vllm.plugins.module_utils import probe
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain import SERVICE_PATH
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import known
 
 
 def run(module: AnsibleModule, host: Host) -> None:
@@ -268,7 +317,7 @@ def run(module: AnsibleModule, host: Host) -> None:
         module: The running module.
         host: The machine.
     """
-    absolute = ("paths", "models", "python", "opt_dir", "etc_dir")
+    absolute = ("paths", "models", "python", "opt_dir", "etc_dir", "hub_dir")
     relative = [
         f"{name}: {path}"
         for name in absolute
@@ -279,8 +328,14 @@ def run(module: AnsibleModule, host: Host) -> None:
     ]
     if relative:
         module.fail_json(msg=f"Give absolute paths. Not absolute: {', '.join(relative)}")
+    hub = [
+        known.recorded(module.params["hub_dir"], known.Request(**model))
+        for model in module.params["hub"]
+    ]
     questions = probe.Questions(**{name: module.params[name] for name in probe.Questions._fields})
-    module.exit_json(changed=False, facts=probe.collect(host, questions))
+    found = {entry["path"] for entry in hub} - {None, *questions.models}
+    questions = questions._replace(models=[*questions.models, *sorted(found)])
+    module.exit_json(changed=False, facts={**probe.collect(host, questions), "hub": hub})
 
 
 def main() -> None:
@@ -290,6 +345,17 @@ def main() -> None:
             "paths": {"type": "list", "elements": "path", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
             "models": {"type": "list", "elements": "path", "default": []},
+            "hub": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "repo_id": {"type": "str", "required": True},
+                    "revision": {"type": "str", "default": "main"},
+                    "trust_remote_code": {"type": "bool", "default": False},
+                },
+            },
+            "hub_dir": {"type": "path", "default": "/var/lib/vllm/hub"},
             "python": {"type": "list", "elements": "path", "default": []},
             "opt_dir": {"type": "path", "default": "/opt/vllm"},
             "etc_dir": {"type": "path", "default": "/etc/vllm"},

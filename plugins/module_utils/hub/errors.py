@@ -17,57 +17,79 @@ TRANSIENT = frozenset({"network", "server", "rate", "range", "mismatch", "stalle
 
 # Remedies name the roles' variables; the module's options are called by their last words, but for
 # `cache_dir`. A code with "+token" is for runs that were given a token.
-_TEXTS = {
+REFUSALS: dict[str, tuple[str, str]] = {
     "gated": (
-        "the model {repo_id} is gated (HTTP {status}) and no token was given. Ask for access at"
-        " {page}, make a token with read permission at {endpoint}/settings/tokens and give it"
-        " as vllm_model_token. The Hub says: {said}"
+        "the model {repo_id} is gated (HTTP {status}) and no token was given",
+        (
+            "Ask for access at {page}, make a token with read permission at"
+            " {endpoint}/settings/tokens and give it as vllm_model_token"
+        ),
     ),
     "gated+token": (
-        "access to the gated model {repo_id} is refused (HTTP {status}): the token's account"
-        " has not been granted access. Ask for it at {page} with that account, wait until it is"
-        " granted, and see that a fine-grained token may read gated repositories. The Hub says:"
-        " {said}"
+        (
+            "access to the gated model {repo_id} is refused (HTTP {status}): the token's account"
+            " has not been granted access"
+        ),
+        (
+            "Ask for it at {page} with that account, wait until it is granted, and see that a"
+            " fine-grained token may read gated repositories"
+        ),
     ),
     "token": (
-        "the Hub at {endpoint} does not know the token (HTTP {status}): it is mistyped, expired"
-        " or revoked, or of another Hub. Make a new one at {endpoint}/settings/tokens. The Hub"
-        " says: {said}"
+        (
+            "the Hub at {endpoint} does not know the token (HTTP {status}): it is mistyped, expired"
+            " or revoked, or of another Hub"
+        ),
+        "Make a new one at {endpoint}/settings/tokens",
     ),
     "repository": (
-        "there is no model {repo_id} on {endpoint}, or it is private and no token was given"
-        " (HTTP {status}). Check repo_id, or give a token that may read it as"
-        " vllm_model_token. The Hub says: {said}"
+        (
+            "there is no model {repo_id} on {endpoint}, or it is private and no token was given"
+            " (HTTP {status})"
+        ),
+        "Check repo_id, or give a token that may read it as vllm_model_token",
     ),
     "repository+token": (
-        "there is no model {repo_id} on {endpoint}, or it is private and the token may not read"
-        " it (HTTP {status}). Check repo_id and the token's account. The Hub says: {said}"
+        (
+            "there is no model {repo_id} on {endpoint}, or it is private and the token may not read"
+            " it (HTTP {status})"
+        ),
+        "Check repo_id and the token's account",
     ),
     "revision": (
-        "the model {repo_id} has no revision {revision} (HTTP {status}): no such branch, tag or"
-        " commit. See its branches at {page}/tree/main and check revision. The Hub says: {said}"
+        (
+            "the model {repo_id} has no revision {revision} (HTTP {status}): no such branch, tag or"
+            " commit"
+        ),
+        "See its branches at {page}/tree/main and check revision",
     ),
     "forbidden": (
-        "the Hub at {endpoint} refuses {repo_id} (HTTP 403) and no token was given. Give"
-        " one as vllm_model_token, or see what stands between this host and the Hub."
-        " The Hub says: {said}"
+        "the Hub at {endpoint} refuses {repo_id} (HTTP 403) and no token was given",
+        "Give one as vllm_model_token, or see what stands between this host and the Hub",
     ),
     "forbidden+token": (
-        "the Hub at {endpoint} refuses {repo_id} with this token (HTTP 403). Check its"
-        " permissions, or what stands between this host and the Hub. The Hub says: {said}"
+        "the Hub at {endpoint} refuses {repo_id} with this token (HTTP 403)",
+        "Check its permissions, or what stands between this host and the Hub",
     ),
     "disabled": (
-        "the Hub has disabled the model {repo_id} (HTTP {status}). Choose another one. The Hub"
-        " says: {said}"
+        "the Hub has disabled the model {repo_id} (HTTP {status})",
+        "Choose another one",
     ),
+    "endpoint": (
+        "{endpoint} answers HTTP {status} like a server that is no Hugging Face Hub",
+        "Check vllm_model_endpoint",
+    ),
+}
+"""What is wrong and what to do, where asking again helps nothing: the plan tells it too."""
+
+_TEXTS = {
+    **{
+        code: f"{wrong}. {remedy}. The Hub says: {{said}}"
+        for code, (wrong, remedy) in REFUSALS.items()
+    },
     "entry": (
         "{repo_id} at {revision} lists {path}, but the Hub at {endpoint} does not have it (HTTP"
         " 404). If vllm_model_endpoint is a mirror, use another one. The Hub says: {said}"
-    ),
-    "endpoint": (
-        "{endpoint} answers HTTP 404 like a server that is no Hugging Face Hub. Check"
-        " vllm_model_endpoint."
-        " It says: {said}"
     ),
     "network": (
         "{endpoint} cannot be reached ({said}), and there is no whole copy of {repo_id} at"
@@ -150,24 +172,57 @@ def explain(
         path: The file it happened with, if it was one.
         have: A sentence about what of the model is there already.
     """
-    code = str(event["code"])
-    if has_token and code + "+token" in _TEXTS:
-        code += "+token"
-    said = " ".join(str(event.get("message") or "").split()).rstrip(".")
+    said = said_by(event)
     asked = event.get("retry_after")
-    address = endpoint.rstrip("/")
-    return _TEXTS[code].format(
-        repo_id=repo_id,
-        revision=revision,
-        endpoint=address,
-        page=f"{address}/{repo_id}",
+    return _TEXTS[_code(event, has_token)].format(
+        **_words(event, repo_id, revision, endpoint),
         tools=tools,
         cache_dir=cache_dir,
         path=path,
         what=path or "the list of files",
         have=" " + have if have else "",
-        said=said if len(said) <= 500 else said[:500] + "…",
-        status=event.get("status"),
+        said=said,
         retry_after="without saying how long" if asked is None else f"{asked:.0f} s",
         trace=f"\n{event['trace']}" if event.get("trace") else "",
     )
+
+
+def refusal(
+    event: Mapping[str, Any], repo_id: str, revision: str, endpoint: str, has_token: bool
+) -> tuple[str, str] | None:
+    """What is wrong and what to do, when the Hub refuses; None for what may pass by itself.
+
+    Args:
+        event: A `failed` event of the worker, or `ask.HubRefusal.event`.
+        repo_id: The repository.
+        revision: The revision asked for.
+        endpoint: The Hub's address.
+        has_token: Whether a token was given.
+    """
+    texts = REFUSALS.get(_code(event, has_token))
+    if texts is None:
+        return None
+    words = _words(event, repo_id, revision, endpoint)
+    return texts[0].format(**words), texts[1].format(**words)
+
+
+def said_by(event: Mapping[str, Any]) -> str:
+    """What the Hub, or who stands before it, said; on one line, of 500 letters at most."""
+    said = " ".join(str(event.get("message") or "").split()).rstrip(".")
+    return said if len(said) <= 500 else said[:500] + "…"
+
+
+def _code(event: Mapping[str, Any], has_token: bool) -> str:
+    code = str(event["code"])
+    return code + "+token" if has_token and code + "+token" in _TEXTS else code
+
+
+def _words(event: Mapping[str, Any], repo_id: str, revision: str, endpoint: str) -> dict[str, Any]:
+    address = endpoint.rstrip("/")
+    return {
+        "repo_id": repo_id,
+        "revision": revision,
+        "endpoint": address,
+        "page": f"{address}/{repo_id}",
+        "status": event.get("status"),
+    }

@@ -25,6 +25,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import worker as hf_worker
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.ask import certificates
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
     BLOCK,
     Blob,
@@ -76,15 +77,6 @@ _BOOT = (
 )
 
 
-# Where distributions keep the certificates that the host trusts, its company's among them; the
-# client would use only those that came with it.
-_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-)
-
-
 class HubError(Exception):
     """A failure that ends the run.
 
@@ -120,9 +112,10 @@ def worker_environment(
         for name, value in environ.items()
         if name.upper() in _INHERIT and (name.upper() == name or name.upper().endswith("_PROXY"))
     }
-    if "SSL_CERT_FILE" not in kept and "SSL_CERT_DIR" not in kept:
-        for path in filter(exists, _CERTIFICATES):
-            kept.setdefault("SSL_CERT_FILE", path)
+    # The client would use only the certificates that came with it.
+    trusted = certificates(kept, exists)
+    if trusted is not None:
+        kept["SSL_CERT_FILE"] = trusted
     return {
         **kept,
         "HOME": home,

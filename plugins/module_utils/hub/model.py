@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
@@ -34,6 +33,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch impor
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
     COMMIT,
+    endpoint_problem,
     repo_id_problem,
     revision_problem,
 )
@@ -128,7 +128,9 @@ class Model:
 
     def _recorded(self) -> str | None:
         """The commit that the revision stands for, as far as it is known here."""
-        return self.revision if self.pinned else self.state.revisions.get(self.revision)
+        if self.pinned:
+            return self.revision
+        return self.state.revisions.get(self.revision) or self.params["commit"]
 
     def _chosen(self, commit: str) -> Selection | None:
         """What to have of a commit; None when its files are not known."""
@@ -465,16 +467,11 @@ def problems(params: dict[str, Any]) -> list[str]:
         found.append(f"revision {params['revision']!r} {problem}")
     if params["state"] == "absent" and params["update"]:
         found.append("update means nothing with state=absent")
-    try:
-        address = urlsplit(params["endpoint"])
-        is_address = address.scheme in ("http", "https") and bool(address.hostname)
-    except ValueError:
-        is_address = False
-    if not is_address:
-        found.append(
-            f"endpoint {params['endpoint']!r} is not the address of a Hub, for example"
-            " https://huggingface.co"
-        )
+    problem = endpoint_problem(params["endpoint"])
+    if problem:
+        found.append(f"endpoint {params['endpoint']!r} {problem}")
+    if params["commit"] is not None and not COMMIT.match(params["commit"]):
+        found.append(f"commit {params['commit']!r} is not a full commit hash")
     found += [
         f"{name} {params[name]!r} is not an absolute path"
         for name in ("cache_dir", "tools_path")

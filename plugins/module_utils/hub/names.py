@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 """A full commit hash."""
@@ -53,6 +54,16 @@ def revision_problem(revision: str) -> str | None:
     if len(revision.encode("utf-8")) > _NAME_MAX:
         return f"is longer than {_NAME_MAX} bytes"
     return None
+
+
+def endpoint_problem(endpoint: str) -> str | None:
+    """What is wrong with a Hub's address, or None."""
+    try:
+        address = urlsplit(endpoint)
+        good = address.scheme in ("http", "https") and bool(address.hostname)
+    except ValueError:
+        good = False
+    return None if good else "is not the address of a Hub, for example https://huggingface.co"
 
 
 def folder_name(repo_id: str) -> str:

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import RESERVE
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import Model
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
@@ -267,12 +268,22 @@ def check_disks(
     facts: Mapping[str, Any],
     rules: Mapping[str, Any],
     runtime: Mapping[str, Any] | None,
+    downloads: Mapping[str, int],
     findings: Findings,
 ) -> list[dict[str, Any]]:
     """Sum up what each file system must take and compare it with its room.
 
     The venv and uv's cache share their bytes by hard links on one file system,
-    so a release counts once; a proved venv needs nothing more.
+    so a release counts once; a proved venv needs nothing more. Of models
+    counts what is not in the cache yet.
+
+    Args:
+        wanted: The wanted state.
+        facts: What the probe found.
+        rules: `plan/data/host.yml`.
+        runtime: The plan's runtime, or None.
+        downloads: Bytes of models that are still to be fetched, by model.
+        findings: Receives the problems.
 
     Returns:
         One row a mount: `mount`, `needed_bytes`, `free_bytes`, `for`.
@@ -286,6 +297,9 @@ def check_disks(
     cache = (fact.integer(rules, "bytes", "cache") or 0) * len(wanted.instances)
     if cache:
         needs.append((wanted.state_dir, cache, "caches of the instances"))
+    if downloads:
+        # What hf_model leaves free.
+        needs.append((wanted.hub, sum(downloads.values()) + RESERVE, "models to fetch"))
     mounts: dict[str, dict[str, Any]] = {}
     for path, needed, purpose in needs:
         row = fact.mapping(facts, "mounts", path)

@@ -59,7 +59,8 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory imp
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
     Model,
     check_model,
-    model_path,
+    describe,
+    downloads_of,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
@@ -91,6 +92,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted imp
     own_url,
     read_wanted,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.weights import check_weights
 
 SCHEMA = 1
 
@@ -101,8 +103,9 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     Args:
         raw: The wanted state: `release`, `accelerator`, `instances`, `nvcc`,
             `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
-            `runtime_venv`, `offline`, `variables` (see `check_variables`).
-        facts: What `vllm_probe` returns under `facts`.
+            `runtime_venv`, `offline`, `model_endpoint`, `has_token`, `variables`
+            (see `check_variables`).
+        facts: What `vllm_probe` returns under `facts`, with what a Hub said (`models.answered`).
         data: The wanted release's data and the rules.
 
     Returns:
@@ -139,7 +142,9 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     check_nvcc(wanted, facts, findings)
     check_glibc(facts, data, accelerator, findings)
     runtime = plan_runtime(wanted, facts, data, accelerator, findings)
-    disks = check_disks(wanted, facts, rules, runtime, findings)
+    models = {one.where: check_model(one, wanted, facts, findings) for one in wanted.instances}
+    downloads = downloads_of(wanted, facts)
+    disks = check_disks(wanted, facts, rules, runtime, downloads, findings)
     check_ports(wanted, facts, removed, findings)
     check_addresses(wanted, facts, findings)
     driver = check_driver(facts, data, findings) if accelerator == "cuda" else None
@@ -147,7 +152,6 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     assigned = assign_gpus(wanted, gpus, findings)
     context = fact.integer(data.rules, "memory", "context") or 0
     check_shared_memory(wanted, assigned, context, findings)
-    models = {one.where: check_model(one, wanted, facts, findings) for one in wanted.instances}
     check_ram(wanted, facts, rules, accelerator, models, findings)
     host = _Host(wanted, facts, data, accelerator, runtime)
     instances = [
@@ -216,11 +220,14 @@ def _plan_instance(
         fact.mapping(rules, "bytes"),
         findings,
     )
+    if memory is None and model is not None:
+        check_weights(instance, model, gpus, dtype, fact.mapping(rules, "bytes"), findings)
     backend = None
     if host.accelerator == "cuda":
         situation = _situation(instance, host, model, gpus, dtype)
         backend = plan_backend(instance, situation, gpus, host.data, findings)
-    path = model_path(instance, host.wanted)
+    described = describe(instance, host.wanted, host.facts, model)
+    path = described["path"]
     config = build_config(instance, host.accelerator, path, extra, backend)
     if memory is not None and instance.max_model_len is None:
         own = model_length(model) if model is not None else None
@@ -234,12 +241,7 @@ def _plan_instance(
         "port": instance.port,
         "url": own_url(instance.host, instance.port),
         "served_model_name": default_served_name(instance),
-        "model": {
-            "source": "local" if instance.local else "hub",
-            "repo_id": None if instance.local else instance.model or None,
-            "revision": None if instance.local else instance.revision,
-            "path": path,
-        },
+        "model": described,
         "config": config,
         "environment": build_environment(
             instance,

@@ -274,7 +274,7 @@ PROBLEMS: dict[str, Kind] = {
         "Set `tensor_parallel_size` to a divisor of the heads.",
     ),
     "weights-do-not-fit": Kind(
-        "Weights and activations leave no room for a KV cache.",
+        "Weights and activations leave no room for a KV cache, or the weights alone are too large.",
         "Raise the utilization, quantize, take a smaller model or more GPUs.",
     ),
     "max-model-len-too-long": Kind(
@@ -287,8 +287,26 @@ PROBLEMS: dict[str, Kind] = {
     ),
     # The model on the host
     "model-not-found": Kind(
-        "The model's directory does not exist.",
-        "Put the model there, or name a Hub repository as `org/name`.",
+        "The model's directory, or its repository on the Hub, does not exist.",
+        "Put the model there, or name a Hub repository as `org/name`; for a private one give"
+        " `vllm_model_token`.",
+    ),
+    "model-gated": Kind(
+        "The model's repository is gated, and the Hub gives no access to its files.",
+        "Ask for access on the page in the message, and give a token that has it as"
+        " `vllm_model_token`.",
+    ),
+    "revision-not-found": Kind(
+        "The repository has no such branch, tag or commit.",
+        "Correct `revision`.",
+    ),
+    "hub-refuses": Kind(
+        "The Hub does not know the token, refuses it, or is none.",
+        "Correct `vllm_model_token` or `vllm_model_endpoint`, as the message says.",
+    ),
+    "model-adapter": Kind(
+        "What is given as a model is an adapter (LoRA) of one.",
+        "Name the base model in the message as `model`, and the adapter in `extra_args`.",
     ),
     "model-not-directory": Kind(
         "The model's path is not a directory.",
@@ -299,23 +317,25 @@ PROBLEMS: dict[str, Kind] = {
         "Give the directory mode 0755 and its files 0644.",
     ),
     "model-no-config": Kind(
-        "The directory holds no config.json.",
-        "Name a directory in Hugging Face format.",
+        "The directory or repository holds no config.json.",
+        "Name one in Hugging Face format, or set the `extra_args` in the message for one in"
+        " Mistral's.",
     ),
     "model-bad-config": Kind(
         "config.json is not what transformers writes.",
         "Copy the model again.",
     ),
     "model-no-weights": Kind(
-        "The directory holds no weights.",
-        "Copy the whole model, with its safetensors.",
+        "The directory or repository holds no weights that vLLM loads.",
+        "Use the whole model, with its safetensors; the message names the one that a repository"
+        " was made from.",
     ),
     "model-missing-shards": Kind(
         "Files that the weights' index names are absent or empty.",
         "Copy the files in the message again.",
     ),
     "model-no-tokenizer": Kind(
-        "The directory holds no tokenizer.",
+        "The directory or repository holds no tokenizer.",
         "Copy `tokenizer.json` and `tokenizer_config.json` too.",
     ),
 }
@@ -327,7 +347,9 @@ NOTES: dict[str, str] = {
     "instance-removed": "A deployed instance is no longer wanted.",
     "unused-on-cpu": "A setting without effect on accelerator cpu.",
     "port-moves": "A port is held by an instance that gives it up in this run.",
-    "model-not-on-host": "The model's files are not on the host, so nothing is known of its size.",
+    "model-not-on-host": "The model is not on the host and the Hub was not asked or did not answer,"
+    " so the plan is made again when the model is there.",
+    "weights-pickled": "The weights are pickles and not safetensors.",
     "revision-not-pinned": "The revision is not a commit.",
     "revision-unused": "A revision means nothing for a local directory.",
     "packages-missing": "Operating system packages that the runtime role will install.",

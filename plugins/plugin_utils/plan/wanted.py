@@ -18,6 +18,7 @@ from typing import Any
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    endpoint_problem,
     repo_id_problem,
     revision_problem,
 )
@@ -128,6 +129,8 @@ class Wanted:
         python: An interpreter that must be used, or None.
         runtime_venv: A venv that somebody made and that is used as it is, or None.
         offline: Whether the host installs from a bundle, without a way out.
+        endpoint: The address of the Hub, or of a mirror.
+        has_token: Whether a token of the Hub was given.
     """
 
     release: str = ""
@@ -140,6 +143,8 @@ class Wanted:
     python: str | None = None
     runtime_venv: str | None = None
     offline: bool = False
+    endpoint: str = "https://huggingface.co"
+    has_token: bool = False
     instances: list[Instance] = field(default_factory=list)
 
     @property
@@ -369,8 +374,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
 
     Args:
         raw: The keys `release`, `accelerator`, `instances`, `nvcc`, `opt_dir`,
-            `etc_dir`, `state_dir`, `model_hub`, `python`, `runtime_venv` and `offline`;
-            absent or None means default.
+            `etc_dir`, `state_dir`, `model_hub`, `python`, `runtime_venv`, `offline`,
+            `model_endpoint` and `has_token`; absent or None means default.
         findings: Receives every problem of the inventory's form and values.
 
     Returns:
@@ -426,6 +431,18 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
         findings.problem(
             "wrong-type", "offline", f"{shown(offline)} is not true or false", "write true or false"
         )
+    wanted.has_token = raw.get("has_token") is True
+    endpoint = raw.get("model_endpoint")
+    problem = endpoint_problem(endpoint) if isinstance(endpoint, str) else None
+    if problem is not None or not isinstance(endpoint, (str, type(None))):
+        findings.problem(
+            "bad-value",
+            "vllm_model_endpoint",
+            f"{shown(endpoint)} {problem or 'is no address'}",
+            "write the address of the Hub or of a mirror, or leave it empty",
+        )
+    elif endpoint is not None:
+        wanted.endpoint = endpoint
     wanted.instances = _read_instances(raw.get("instances"), findings)
     return wanted
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +94,7 @@ class Repository:
         readers: Tokens that may.
         branches: Commit by the name of a branch or tag.
         commits: Files by name, by commit.
+        card: What the model's card says of it, such as `base_model`.
     """
 
     repo_id: str
@@ -100,6 +103,7 @@ class Repository:
     readers: set[str] = field(default_factory=set)
     branches: dict[str, str] = field(default_factory=dict)
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
 
     def push(self, directory: Path, branch: str = "main") -> str:
         """Make a directory's content a commit, and let a branch be there.
@@ -128,6 +132,24 @@ class Repository:
         self.commits[commit] = files
         self.branches[branch] = commit
         return commit
+
+    def parameters(self, commit: str) -> dict[str, int]:
+        """Numbers of a commit's safetensors by format; none where a file is not of that format."""
+        found: dict[str, int] = {}
+        for file in self.commits[commit].values():
+            if "/" in file.name or not file.name.endswith(".safetensors"):
+                continue
+            with file.path.open("rb") as stream:
+                start = stream.read(8)
+                try:
+                    header = json.loads(stream.read(int.from_bytes(start, "little")))
+                except (ValueError, OverflowError, MemoryError):
+                    return {}
+            header.pop("__metadata__", None)
+            for tensor in header.values():
+                count = math.prod(tensor["shape"])
+                found[tensor["dtype"]] = found.get(tensor["dtype"], 0) + count
+        return found
 
     def resolve(self, revision: str) -> str | None:
         """The commit of a branch, a tag or a commit."""

@@ -65,6 +65,7 @@ class Hub:
             apart by host name. None serves LFS files from the hub itself.
         rate: Bytes a second of all bodies together; 0 for as fast as can be.
         xet: Offer xet for LFS files, as the real Hub does.
+        counts: Tell how many parameters a model has, as the real Hub does and mirrors do not.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Hub:
         cdn_address: str | None = "127.0.0.2",
         rate: float = 0.0,
         xet: bool = True,
+        counts: bool = True,
     ) -> None:
         if cdn_address == address:
             raise ValueError("the CDN needs another address than the hub")
@@ -82,6 +84,7 @@ class Hub:
         self.faults = Faults()
         self.pace = Pace(rate)
         self.xet = xet
+        self.counts = counts
         self.stopping = threading.Event()
         self._log: list[Request] = []
         self._lock = threading.Lock()
@@ -355,6 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "downloads": 0,
                 "likes": 0,
                 "tags": [],
+                **self._told(repository, commit),
                 "siblings": siblings,
                 "createdAt": "2026-01-01T00:00:00.000Z",
                 "lastModified": "2026-01-01T00:00:00.000Z",
@@ -362,6 +366,16 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if fault is not None and fault.kind == "move":
             repository.branches[fault.branch] = fault.commit
+
+    def _told(self, repository: Repository, commit: str) -> dict[str, Any]:
+        """What the Hub itself reads of a model: its parameters and its card."""
+        told: dict[str, Any] = {}
+        parameters = repository.parameters(commit) if self.hub.counts else None
+        if parameters:
+            told["safetensors"] = {"parameters": parameters, "total": sum(parameters.values())}
+        if repository.card:
+            told["cardData"] = repository.card
+        return told
 
     def _tree(self, repo_id: str, rev: str) -> None:
         self._order("tree")
@@ -467,16 +481,17 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self._order("content", file.name)
         kind = None if fault is None else fault.kind
         size = file.size + (fault.delta if fault is not None else 0)
-        begin, status = 0, 200
+        begin, end, status = 0, size, 200
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if match and kind != "ignore_range":
             begin, status = int(match[1]), 206
             if begin >= size:
                 raise _Refused(416, None, "Range", {"Content-Range": f"bytes */{size}"})
-            headers["Content-Range"] = f"bytes {begin}-{size - 1}/{size}"
-        self._head(status, headers, size - begin)
+            end = min(size, int(match[2]) + 1) if match[2] else size
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
+        self._head(status, headers, end - begin)
         with file.path.open("rb") as stream:
-            self._body(stream.fileno(), begin, size, fault)
+            self._body(stream.fileno(), begin, end, fault)
 
     def _body(self, source: int, begin: int, end: int, fault: Fault | None) -> None:
         pace = Pace(fault.rate if fault is not None and fault.kind == "slow" else 0.0)

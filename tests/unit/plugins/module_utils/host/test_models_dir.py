@@ -19,7 +19,10 @@ from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake
 def safetensors(length=16, *, cut=0):
     """A safetensors file with one tensor of so many bytes, the last `cut` of them lacking."""
     header = json.dumps(
-        {"__metadata__": {"format": "pt"}, "w": {"dtype": "U8", "data_offsets": [0, length]}}
+        {
+            "__metadata__": {"format": "pt"},
+            "w": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]},
+        }
     ).encode()
     whole = struct.pack("<Q", len(header)) + header + b"\0" * length
     return whole[: len(whole) - cut]
@@ -48,15 +51,106 @@ def test_one_file():
         "readable": True,
         "config": {"model_type": "llama"},
         "config_error": None,
+        "names": ["config.json", "model.safetensors", "tokenizer.json"],
+        "documents": {},
+        "chat_template": None,
         "weights": {
             "format": "safetensors",
             "files": [{"name": "model.safetensors", "bytes": size}],
             "bytes": size,
+            "parameters": {"U8": 16},
             "missing": [],
             "incomplete": [],
         },
         "tokenizer": True,
     }
+
+
+def test_parameters_are_counted_by_format_over_all_files():
+    def file(**tensors):
+        entries = {
+            name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]}
+            for name, (dtype, shape) in tensors.items()
+        }
+        text = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+        return struct.pack("<Q", len(text)) + text
+
+    files = {
+        "a.safetensors": file(w=("BF16", [3, 4]), scale=("F32", [])),
+        "b.safetensors": file(w=("I32", [5]), v=("BF16", [0, 7])),
+    }
+    assert read(files)["weights"]["parameters"] == {"BF16": 12, "F32": 1, "I32": 5}
+    assert read({**files, "c.safetensors": "x"})["weights"]["parameters"] is None
+    assert read({"pytorch_model.bin": "x"})["weights"]["parameters"] is None
+
+
+DECODER = {"0": {"content": "<s>"}}
+
+
+@pytest.mark.parametrize(
+    ("files", "template"),
+    [
+        ({}, None),
+        ({"tokenizer_config.json": "{}"}, None),
+        ({"tokenizer_config.json": json.dumps({"chat_template": "in"})}, "in"),
+        (
+            {
+                "tokenizer_config.json": json.dumps({"chat_template": "in"}),
+                "chat_template.jinja": "own",
+            },
+            "own",
+        ),
+        ({"chat_template.json": json.dumps({"chat_template": "json"})}, "json"),
+        (
+            {
+                "tokenizer_config.json": json.dumps(
+                    {
+                        "chat_template": [
+                            {"name": "tool_use", "template": "t"},
+                            {"name": "default", "template": "d"},
+                        ]
+                    }
+                )
+            },
+            "d",
+        ),
+        ({"tokenizer_config.json": json.dumps({"chat_template": 7})}, None),
+        ({"tokenizer_config.json": "not JSON"}, None),
+    ],
+)
+def test_the_chat_template(files, template):
+    facts = read(files)
+    assert facts["chat_template"] == template
+    assert "chat_template.json" not in facts["documents"]
+    assert "chat_template" not in facts["documents"].get("tokenizer_config.json", {})
+
+
+def test_documents_beside_the_configuration():
+    files = {
+        "config.json": "{}",
+        "generation_config.json": '{"temperature": 0.6}',
+        "tokenizer_config.json": json.dumps(
+            {"model_max_length": 512, "added_tokens_decoder": DECODER}
+        ),
+        "modules.json": '[{"path": "1_Pooling"}]',
+        "1_Pooling/config.json": '{"pooling_mode_cls_token": true}',
+        "adapter_config.json": "{",
+    }
+    facts = read(files)
+    assert facts["documents"] == {
+        "generation_config.json": {"temperature": 0.6},
+        "tokenizer_config.json": {"model_max_length": 512},
+        "modules.json": [{"path": "1_Pooling"}],
+        "1_Pooling/config.json": {"pooling_mode_cls_token": True},
+    }
+    assert "adapter_config.json" in facts["names"]
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab.txt", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken"]
+)
+def test_other_tokenizers(name):
+    assert read({name: "x"})["tokenizer"] is True
 
 
 def test_the_index_counts():
@@ -104,6 +198,7 @@ def test_a_snapshot_that_is_itself_a_link():
         (["pytorch_model.bin", "training_args.bin"], "pytorch", ["pytorch_model.bin"]),
         (["training_args.bin"], None, []),
         (["m-Q4_K_M.gguf"], "gguf", ["m-Q4_K_M.gguf"]),
+        (["model.pt", "optimizer.pt"], "pytorch", ["model.pt"]),
         (["README.md"], None, []),
         ([], None, []),
     ],

@@ -45,7 +45,9 @@ class Caller:
             "tools_path": "/nowhere",
             "verify": "size",
             "fetch": True,
-            **dict.fromkeys(["revision", "update", "trust_remote_code", "token", "copy_from"]),
+            **dict.fromkeys(
+                ["revision", "commit", "update", "trust_remote_code", "token", "copy_from"]
+            ),
             **dict.fromkeys(["allow_patterns", "ignore_patterns", "progress"]),
             **params,
         }
