@@ -63,6 +63,10 @@ MOST_HEADERS = 16
 
 _SHARD = re.compile(r".+-(\d{5})-of-(\d{5})\.safetensors")
 
+# What huggingface_hub counts (`get_safetensors_metadata` in huggingface_hub/hf_api.py), and the Hub:
+# this file, or those of its index.
+_COUNTED = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -257,7 +261,9 @@ def _read(
             "format": format_,
             "files": [{"name": name, "bytes": lengths[name]} for name in present],
             "bytes": sum(lengths[name] for name in present),
-            "parameters": _parameters(asker, request.repo_id, commit, info, format_, weights),
+            "parameters": _parameters(
+                asker, request.repo_id, commit, info, format_, weights, index_text is not None
+            ),
             "missing": [name for name in weights if name not in lengths],
             "incomplete": [],
         },
@@ -296,13 +302,15 @@ def _parameters(
     info: Mapping[str, Any],
     format_: str | None,
     weights: Sequence[str],
+    ambiguous: bool,
 ) -> dict[str, int] | None:
     """Numbers of the weights by format: the Hub's own count, or from the files' headers."""
     if format_ != "safetensors":
         return None
     safetensors = info.get("safetensors")
     counted = safetensors.get("parameters") if isinstance(safetensors, Mapping) else None
-    if isinstance(counted, Mapping) and counted:
+    own = all(_COUNTED.fullmatch(name) for name in weights)
+    if own and not ambiguous and isinstance(counted, Mapping) and counted:
         return added([{str(name): int(count) for name, count in counted.items()}])
     if len(weights) > MOST_HEADERS:
         return None

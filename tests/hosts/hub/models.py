@@ -142,8 +142,10 @@ class Repository:
             with file.path.open("rb") as stream:
                 start = stream.read(8)
                 try:
-                    header = json.loads(stream.read(int.from_bytes(start, "little")))
-                except (ValueError, OverflowError, MemoryError):
+                    header = json.loads(
+                        stream.read(min(file.size, int.from_bytes(start, "little")))
+                    )
+                except ValueError:
                     return {}
             header.pop("__metadata__", None)
             for tensor in header.values():

@@ -11,10 +11,14 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,6 +64,25 @@ def client_environment(endpoint: str, home: Path, **more: str) -> dict[str, str]
     }
 
 
+def safetensors(size: int, content: Callable[[int], bytes], dtype: str = "U8") -> bytes:
+    """A safetensors file of a given length, with one tensor; the content alone where that is less
+    than a header needs.
+
+    Args:
+        size: Bytes of the file.
+        content: Gives so many bytes.
+        dtype: The tensor's format.
+    """
+    width = {"U8": 1, "BF16": 2, "F32": 4}[dtype]
+    room = size - 8 - 128
+    if room < width:
+        return content(size)
+    data = room // width * width
+    entry = {"dtype": dtype, "shape": [data // width], "data_offsets": [0, data]}
+    header = json.dumps({"layer.weight": entry}).encode().ljust(size - 8 - data)
+    return struct.pack("<Q", len(header)) + header + content(data)
+
+
 def write_model(
     directory: Path, shards: list[int], seed: int = 1, extra: dict[str, bytes] | None = None
 ) -> Path:
@@ -82,7 +105,9 @@ def write_model(
         "model.safetensors.index.json": json.dumps(
             {"weight_map": {f"layer.{i}": name for i, name in enumerate(names)}}
         ).encode(),
-        **{name: rng.randbytes(size) for name, size in zip(names, shards, strict=True)},
+        **{
+            name: safetensors(size, rng.randbytes) for name, size in zip(names, shards, strict=True)
+        },
         **(extra or {}),
     }
     for name, content in files.items():
@@ -106,17 +131,23 @@ def children(parent: int) -> list[int]:
 
 
 class Module:
-    """Runs `hf_model` as Ansible does on a host, without a play.
+    """Runs a module as Ansible does on a host, without a play.
 
     Args:
         workdir: For its arguments.
         defaults: Arguments of every run.
         python: The managed host's Python.
+        name: The module.
     """
 
     def __init__(
-        self, workdir: Path, defaults: dict[str, Any], python: str = sys.executable
+        self,
+        workdir: Path,
+        defaults: dict[str, Any],
+        python: str = sys.executable,
+        name: str = "hf_model",
     ) -> None:
+        self._name = name
         self.defaults = defaults
         self._workdir = workdir
         self._python = python
@@ -125,11 +156,11 @@ class Module:
     def start(self, *, check: bool = False, diff: bool = False, **arguments: Any) -> Any:
         """Start a run in a process group of its own; `finish` takes its result."""
         self._runs += 1
-        path = self._workdir / f"arguments-{self._runs}.json"
+        path = self._workdir / f"arguments-{self._name}-{self._runs}.json"
         given = {**self.defaults, **arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
         path.write_text(json.dumps({k: v for k, v in given.items() if v is not None}))
         return subprocess.Popen(
-            [self._python, "-m", "hub.run_module", str(path)],
+            [self._python, "-m", "hub.run_module", self._name, str(path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from hub import Hub, Store
-from hub.testing import ROOT, write_model
+from hub.testing import ROOT, safetensors, write_model
 
 from .conftest import MODEL, TOKEN
 
@@ -63,7 +63,7 @@ class Fleet:
         first = repository.resolve("main")
         # Its second shard is another, the first is the same.
         second = write_model(directory / "second", SHARDS)
-        (second / "model-00002-of-00002.safetensors").write_bytes(b"2" * SHARDS[1])
+        (second / "model-00002-of-00002.safetensors").write_bytes(safetensors(SHARDS[1], bytes))
         self.commits = [str(first), repository.push(second)]
         self.hub = Hub(store, address=address, cdn_address=None)
 

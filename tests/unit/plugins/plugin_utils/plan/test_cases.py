@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import answered
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     NOTES,
@@ -38,6 +39,7 @@ KEYS = {
     "instances",
     "change",
     "model",
+    "hub",
     "proved",
     "problems",
     "remedies",
@@ -52,7 +54,7 @@ def _load() -> list[dict[str, Any]]:
     cases = []
     for path in sorted((FIXTURES / "cases").glob("*.yml")):
         for case in yaml.safe_load(path.read_text(encoding="utf-8")):
-            default = "ac-3090" if path.stem == "cuda" else "cpu-debian-12"
+            default = "ac-3090" if path.stem in ("cuda", "hub") else "cpu-debian-12"
             cases.append({"facts": default, "problems": [], **case, "file": path.stem})
     return cases
 
@@ -105,7 +107,45 @@ def facts_of(case: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
             },
             "tokenizer": True,
         }
+    if "hub" in case:
+        facts = answered(facts, said_by_the_hub(**case["hub"]))
     return merged(facts, copy.deepcopy(case.get("change", {})))
+
+
+COMMIT = "b968826d9c46dd6066d109eabc6255188de91218"
+
+
+def said_by_the_hub(repo_id, *, like=None, row=None, revision="main", **entry):
+    """What `hf_model_info` says of a repository: a public model's row, changed; or a refusal."""
+    path = f"/var/lib/vllm/hub/models--{repo_id.replace('/', '--')}/snapshots/{COMMIT}"
+    told = {"commit": COMMIT, "path": path, "bytes": None, "download_bytes": None}
+    told |= {"asked": "https://huggingface.co", "error": None, "base_models": []}
+    told |= {"repo_id": repo_id, "revision": revision, **entry}
+    if told["error"] is not None:
+        return {"hub": [{**told, "commit": None, "path": None}], "models": {}}
+    known = MODELS.get(like, {"config": None, "weights_bytes": 0})
+    size = known["weights_bytes"]
+    files = [{"name": "model.safetensors", "bytes": size}] if size else []
+    whole = {
+        "exists": True,
+        "is_directory": True,
+        "readable": True,
+        "config": known["config"],
+        "config_error": None,
+        "documents": {},
+        "chat_template": None,
+        "names": ["config.json", "model.safetensors", "tokenizer.json"],
+        "weights": {
+            "format": "safetensors" if size else None,
+            "files": files,
+            "bytes": size,
+            "parameters": None,
+            "missing": [],
+            "incomplete": [],
+        },
+        "tokenizer": True,
+    }
+    return {"hub": [told], "models": {path: merged(whole, row or {})}}
 
 
 def plan_of(case: dict[str, Any], facts, release_data) -> tuple[dict[str, Any], dict[str, Any]]:
