@@ -225,7 +225,8 @@ class ActionModule(ActionBase):
                 return {**result, **said, "changed": False}
             facts = answered(facts, plain(said))
         planned = answer(raw, facts, data, fail)
-        planned["hub_questions"] = questions(wanted, facts)
+        if not planned.get("failed"):
+            planned["hub_questions"] = questions(wanted, facts)
         for note in planned.get("plan", {}).get("notes", ()):
             if note["code"] == "unknown-variable":
                 self._display.warning(f"{note['where']}: {note['message']}")

@@ -340,7 +340,7 @@ hub_questions:
       M(compute_plane.vllm.hf_model_info).
   type: list
   elements: dict
-  returned: always
+  returned: when there are no problems, or O(fail_on_problems=false)
   sample: []
 facts:
   description: What M(compute_plane.vllm.vllm_probe) found, and M(compute_plane.vllm.hf_model_info).

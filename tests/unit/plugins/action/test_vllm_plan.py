@@ -30,6 +30,26 @@ def _facts(name="cpu-debian-12"):
     return json.loads((FACTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+NOTHING = {"changed": False, "hub": [], "models": {}}
+COMMIT = "0" * 40
+PATH = f"/var/lib/vllm/hub/models--org--model/snapshots/{COMMIT}"
+ROW = {
+    "exists": True,
+    "is_directory": True,
+    "readable": True,
+    "config": {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+    "tokenizer": True,
+    "names": ["config.json", "model.safetensors"],
+    "weights": {"format": "safetensors", "files": [{"name": "model.safetensors", "bytes": 5}]},
+}
+
+
+def entry(**changes):
+    """An entry of facts.hub of a model that is on the host."""
+    known = {"repo_id": "org/model", "revision": "main", "commit": COMMIT, "path": PATH}
+    return {**known, "bytes": 9, "download_bytes": 0, "asked": None, "error": None, **changes}
+
+
 class Task:
     """The parts of a task that an action looks at."""
 
@@ -45,7 +65,7 @@ class Task:
 def run(monkeypatch):
     """Return a function that runs the action against a host that answers with given facts."""
 
-    def runner(probed=None, task_vars=None, **args):
+    def runner(probed=None, task_vars=None, said=None, **args):
         args.setdefault("release", "0.14.1")
         args.setdefault("instances", [{"name": "one", "model": MODEL}])
         action = vllm_plan.ActionModule(
@@ -57,7 +77,11 @@ def run(monkeypatch):
             None,
         )
         answer = {"changed": False, "facts": _facts()} if probed is None else probed
-        with mock.patch.object(action, "_execute_module", return_value=answer) as execute:
+
+        def answers(module_name, **_arguments):
+            return answer if module_name.endswith(".vllm_probe") else said or NOTHING
+
+        with mock.patch.object(action, "_execute_module", side_effect=answers) as execute:
             monkeypatch.setattr(action._display, "warning", runner.warnings.append)
             result = action.run(task_vars=task_vars or {})
         runner.calls = execute.call_args_list
@@ -84,11 +108,13 @@ def test_the_host_is_asked_once(run):
         ],
         python="/opt/python3.12",
     )
-    (call,) = run.calls
+    call = run.calls[0]
     assert call.kwargs["module_name"] == "compute_plane.vllm.vllm_probe"
     asked = call.kwargs["module_args"]
-    hub = f"/var/lib/vllm/hub/models--org--model/snapshots/{'0' * 40}"
-    assert asked["models"] == [MODEL, hub]
+    assert asked["models"] == [MODEL]
+    one = {"repo_id": "org/model", "revision": COMMIT, "trust_remote_code": False}
+    assert asked["hub"] == [one]
+    assert asked["hub_dir"] == "/var/lib/vllm/hub"
     assert asked["paths"] == ["/etc/vllm", "/opt/vllm", "/var/lib/vllm", "/var/lib/vllm/hub"]
     assert asked["python"] == ["/opt/python3.12"]
     # Every family and Python that the plan could come to need.
@@ -105,8 +131,78 @@ def test_a_hub_elsewhere_is_where_its_models_are_looked_for(run):
     assert result["plan"]["instances"][0]["model"]["path"] == path
     assert result["plan"]["instances"][0]["config"]["model"] == path
     asked = run.calls[0].kwargs["module_args"]
-    assert asked["models"] == [path]
+    assert asked["models"] == []
+    assert asked["hub_dir"] == "/srv/models/hub"
     assert asked["paths"] == ["/etc/vllm", "/opt/vllm", "/srv/models/hub", "/var/lib/vllm"]
+
+
+HUB = [{"name": "one", "model": "org/model"}]
+
+
+def test_a_model_that_the_host_has_is_asked_of_nobody(run):
+    facts = {**_facts(), "hub": [entry()], "models": {PATH: ROW}}
+    result = run({"changed": False, "facts": facts}, instances=HUB)
+    assert len(run.calls) == 1
+    model = result["plan"]["instances"][0]["model"]
+    assert (model["known"], model["commit"], model["path"]) == ("files", COMMIT, PATH)
+    assert result["hub_questions"] == []
+
+
+def test_the_hub_is_asked_for_what_the_host_does_not_have(run):
+    recorded = entry(commit=COMMIT, download_bytes=9)
+    said = {"hub": [entry(asked="https://hub.example", download_bytes=9)], "models": {PATH: ROW}}
+    result = run(
+        {"changed": False, "facts": {**_facts(), "hub": [recorded]}},
+        said=said,
+        instances=[*HUB, {"name": "two", "model": "org/model", "port": 8001}],
+        model_endpoint="https://hub.example",
+        model_token="hf_secret",
+    )
+    _probe, call = run.calls
+    assert call.kwargs["module_name"] == "compute_plane.vllm.hf_model_info"
+    assert call.kwargs["module_args"] == {
+        "models": [
+            {
+                "repo_id": "org/model",
+                "revision": "main",
+                "trust_remote_code": False,
+                "commit": COMMIT,
+            }
+        ],
+        "cache_dir": "/var/lib/vllm/hub",
+        "endpoint": "https://hub.example",
+        "token": "hf_secret",
+    }
+    assert "hf_secret" not in json.dumps(result)
+    model = result["plan"]["instances"][0]["model"]
+    assert (model["known"], model["download_bytes"]) == ("hub", 9)
+    assert result["facts"]["models"][PATH] == ROW
+    assert result["hub_questions"] == []
+
+
+def test_nothing_is_asked_of_the_hub_when_it_must_not_be(run):
+    result = run(instances=HUB, ask_hub=False)
+    assert len(run.calls) == 1
+    assert result["hub_questions"] == [
+        {"repo_id": "org/model", "revision": "main", "trust_remote_code": False, "commit": None}
+    ]
+
+
+def test_what_another_host_knows_is_taken_where_this_one_knows_nothing(run):
+    told = {"hub": [entry(), entry(repo_id="org/other")], "models": {PATH: ROW}, "changed": False}
+    result = run(instances=HUB, ask_hub=False, hub_facts=told)
+    model = result["plan"]["instances"][0]["model"]
+    # There it is whole; here all of it is to be fetched.
+    assert (model["known"], model["download_bytes"]) == ("files", 9)
+    facts = {**_facts(), "hub": [entry(bytes=7)], "models": {PATH: ROW}}
+    result = run({"facts": facts}, instances=HUB, ask_hub=False, hub_facts=told)
+    assert result["plan"]["instances"][0]["model"]["download_bytes"] == 0
+
+
+def test_an_asking_that_fails_ends_the_task(run):
+    result = run(said={"failed": True, "msg": "no Python"}, instances=HUB)
+    assert result["failed"] is True
+    assert result["msg"] == "The Hub could not be asked: no Python"
 
 
 def test_a_hub_that_is_no_path_is_a_problem(run):

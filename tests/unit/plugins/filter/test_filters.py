@@ -22,6 +22,9 @@ from ansible_collections.compute_plane.vllm.plugins.filter.prometheus_targets im
 from ansible_collections.compute_plane.vllm.plugins.filter.service_instances import (
     service_instances,
 )
+from ansible_collections.compute_plane.vllm.plugins.filter.unplanned_models import (
+    unplanned_models,
+)
 
 FILTERS = Path(__file__).parents[4] / "plugins" / "filter"
 
@@ -48,6 +51,7 @@ def instance(name: str, repo_id: str | None, revision: str | None = None, **chan
     model = {"source": "hub", "repo_id": repo_id, "revision": revision, "path": None}
     if repo_id is None:
         model = {"source": "local", "repo_id": None, "revision": None, "path": "/srv/m"}
+    model |= {"commit": None, "known": None if repo_id else "files", **changes.pop("model", {})}
     return {
         "name": name,
         "model": model,
@@ -77,6 +81,29 @@ def test_each_model_of_the_hub_is_asked_for_once() -> None:
     assert model_requests(TWICE, fetch=True) == [first]
     second = {**first, "revision": "v1", "trust_remote_code": True}
     assert model_requests(OTHER, fetch=True) == [first, second]
+
+
+def test_what_was_planned_is_what_is_fetched() -> None:
+    planned = [instance("a", "o/m", model={"commit": "1" * 40})]
+    (request,) = model_requests(planned)
+    assert (request["revision"], request["commit"]) == ("main", "1" * 40)
+
+
+@pytest.mark.parametrize(
+    ("model", "fetched", "again"),
+    [
+        ({"known": None, "commit": None}, "1", True),
+        ({"known": None, "commit": "1"}, "1", True),
+        ({"known": "hub", "commit": "1"}, "1", False),
+        ({"known": "files", "commit": "1"}, "1", False),
+        ({"known": "hub", "commit": "2"}, "1", True),
+    ],
+)
+def test_what_was_planned_in_ignorance_is_planned_again(
+    model: dict[str, Any], fetched: str, again: bool
+) -> None:
+    instances = [instance("a", "o/m", model=model), instance("b", None)]
+    assert unplanned_models(instances, {"a": fetched}) == (["a"] if again else [])
 
 
 def test_each_instance_has_its_models_directory() -> None:
