@@ -262,7 +262,15 @@ def _read(
             "files": [{"name": name, "bytes": lengths[name]} for name in present],
             "bytes": sum(lengths[name] for name in present),
             "parameters": _parameters(
-                asker, request.repo_id, commit, info, format_, weights, index_text is not None
+                asker,
+                request.repo_id,
+                commit,
+                info,
+                format_,
+                weights,
+                ambiguous=index_text is not None,
+                # Not an adapter, whose weights nobody counts.
+                is_model=bool({"config.json", "params.json"} & set(top)),
             ),
             "missing": [name for name in weights if name not in lengths],
             "incomplete": [],
@@ -303,9 +311,10 @@ def _parameters(
     format_: str | None,
     weights: Sequence[str],
     ambiguous: bool,
+    is_model: bool,
 ) -> dict[str, int] | None:
     """Numbers of the weights by format: the Hub's own count, or from the files' headers."""
-    if format_ != "safetensors":
+    if format_ != "safetensors" or not is_model:
         return None
     safetensors = info.get("safetensors")
     counted = safetensors.get("parameters") if isinstance(safetensors, Mapping) else None

@@ -313,6 +313,8 @@ def _checked(
         return None
     _check_files(instance, place, row, base_models, findings)
     weights = fact.mapping(row, "weights")
+    if fact.text(weights, "format") == "gguf":
+        return None  # what no server loads has no size either
     documents = fact.mapping(row, "documents")
     return Model(
         path=path,

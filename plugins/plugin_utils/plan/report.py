@@ -217,8 +217,11 @@ def _done(plan: Mapping[str, Any]) -> list[str]:
         lines.append("")
         model = instance["model"]
         source = model["path"] if model["source"] == "local" else model["repo_id"] or "?"
-        if model["revision"]:
-            source += f" at {model['revision'][:12]}"
+        at = model["commit"] or model["revision"]
+        if at:
+            source += f" at {at[:12]}"
+        if model["download_bytes"]:
+            source += f", {model['download_bytes'] / 1e9:.1f} GB to download"
         lines += table(
             [
                 ("Instance", f"{instance['name'] or '?'} ({instance['unit']})"),

@@ -65,8 +65,9 @@ def client_environment(endpoint: str, home: Path, **more: str) -> dict[str, str]
 
 
 def safetensors(size: int, content: Callable[[int], bytes], dtype: str = "U8") -> bytes:
-    """A safetensors file of a given length, with one tensor; the content alone where that is less
-    than a header needs.
+    """A safetensors file of a given length, with one tensor.
+
+    Where the length is less than a header needs, it is the content alone.
 
     Args:
         size: Bytes of the file.

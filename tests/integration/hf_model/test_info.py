@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hub import Hub
-from hub.models import File
-from hub.testing import Module, safetensors, write_model
+from hub.testing import Module, safetensors
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import models_dir
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.listing import HEADER_GUESS
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import answered
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
-    default_releases_dir,
-    load_release_data,
-)
 
-from .conftest import MODEL, SHARDS, TOKEN
+from .conftest import MODEL, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from hub import Hub
 
 OTHER_TOKEN = "hf_AnotherKnownTokenWithoutAccess"
 # Qwen/Qwen3-8B, config.json at b968826d9c46dd6066d109eabc6255188de91218.
