@@ -52,7 +52,8 @@ def request_of(instance: Mapping[str, Any]) -> dict[str, Any] | None:
         "trust_remote_code": instance["config"].get("trust-remote-code", False),
     }
     # What was planned is what is fetched, although a branch has moved since.
-    return {**request, "commit": model["commit"]} if model["commit"] else request
+    commit = model.get("commit")
+    return {**request, "commit": commit} if commit else request
 
 
 def model_requests(instances: Iterable[Mapping[str, Any]], **others: Any) -> list[dict[str, Any]]:

@@ -63,8 +63,8 @@ MOST_HEADERS = 16
 
 _SHARD = re.compile(r".+-(\d{5})-of-(\d{5})\.safetensors")
 
-# What huggingface_hub counts (`get_safetensors_metadata` in huggingface_hub/hf_api.py), and the Hub:
-# this file, or those of its index.
+# What huggingface_hub counts (`get_safetensors_metadata` in huggingface_hub/hf_api.py), and the
+# Hub: this file, or those of its index.
 _COUNTED = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
 
