@@ -253,6 +253,46 @@ def test_one_fetches_and_the_other_copies(fleet: Fleet) -> None:
     fleet.forget("near")
 
 
+PLANNED = "vllm_preflight : Find what the host is and plan what will be done]"
+    "TASK [compute_plane.vllm.vllm_preflight : Find what the host is and plan what will be done]"
+)
+
+
+def test_what_was_not_known_is_planned_before_anything_is_started(fleet: Fleet) -> None:
+    folder = write_model(fleet.directory / "moon", SHARDS)
+    moon = {"model_type": "moon", "architectures": ["Qwen9MoonForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(moon))
+    fleet.hub.store.add("acme/moon", folder)
+    only = ["-l", "near"]
+    instance = {"name": "moon", "model": "acme/moon"}
+    # While the plan is made the Hub fails; afterwards it does not.
+    fleet.hub.faults.order("status", route="info", status=503)
+    shown = fleet.site(*only, vllm_instances=[instance], fails=True)
+    assert shown.count(PLANNED) == 2
+    assert "vllm_instances[0].model: vLLM" in shown
+    assert "does not know the architecture Qwen9MoonForCausalLM" in shown
+    folders = f"{CACHE}/models--acme--moon/snapshots"
+    assert fleet("ls", folders, host="near").strip()
+
+    # From now on it is known from its files, and nobody is asked.
+    fleet.hub.clear_log()
+    shown = fleet.site(*only, vllm_instances=[instance], fails=True)
+    assert shown.count(PLANNED) == 1
+    assert fleet.hub.log == []
+
+    # What is planned at once is planned once, at the commit that is fetched.
+    fleet.forget("near")
+    plain = {"name": "tiny", "model": MODEL}
+    shown = fleet.site(*only, vllm_instances=[plain])
+    assert shown.count(PLANNED) == 1
+    assert fleet("ls", f"{FOLDER}/snapshots", host="near").split() == [fleet.commits[1]]
+    fleet.hub.clear_log()
+    shown = fleet.site(*only, vllm_instances=[plain])
+    assert "changed=0 " in shown
+    assert fleet.hub.log == []
+    fleet.forget("near")
+
+
 def test_what_nothing_refers_to_is_removed_when_asked(fleet: Fleet) -> None:
     old, new = fleet.commits
     only = ["-l", "near"]
