@@ -210,6 +210,8 @@ class Asker:
             self._left()
             block = response.read(_BLOCK)
             if not block:
+                if response.length:  # bytes that were announced and have not come
+                    raise HTTPException("the connection ended before the answer did")
                 break
             found += block
         if limit is not None and len(found) > limit:

@@ -254,8 +254,6 @@ def test_one_fetches_and_the_other_copies(fleet: Fleet) -> None:
 
 
 PLANNED = "vllm_preflight : Find what the host is and plan what will be done]"
-    "TASK [compute_plane.vllm.vllm_preflight : Find what the host is and plan what will be done]"
-)
 
 
 def test_what_was_not_known_is_planned_before_anything_is_started(fleet: Fleet) -> None:
