@@ -228,15 +228,13 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     key_of,
     read_trials,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import (
-    is_whole,
-    nodes_of,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
     run,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import is_whole
 
 
 def bring_about(services: Services) -> None:
