@@ -26,7 +26,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     read_trials,
     trials_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     publish_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (

@@ -22,7 +22,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environm
     read_environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import MANAGED
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
+    record_path,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
