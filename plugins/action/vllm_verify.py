@@ -77,12 +77,12 @@ class ActionModule(ActionBase):
         failed = bool(result.get("failed"))
         if reports_dir and "endpoints" in result:
             # Here, because a run that changes nothing has none to write.
-            from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports.verification import (
-                add_reports,
+            from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports import (
+                verification,
             )
 
             host = str(variables["inventory_hostname"])
-            add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
+            verification.add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
         if "endpoints" in result:
             if failed:
                 result["endpoints"] = what_failed(result["endpoints"])

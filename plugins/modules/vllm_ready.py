@@ -117,6 +117,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instance
     failure,
     show_units,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import (
+    causes,  # noqa: F401 - sent along: what waits for a start says why it ended
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     BAD,
     SERVING,

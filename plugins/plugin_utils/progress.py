@@ -190,12 +190,7 @@ class ProvingAction(ProgressAction):
         result = super().follow(module, arguments, variables)
         if not result.get("needs_supervisor"):
             return result
-        shell = self._connection._shell
-        if shell.tmpdir is None:
-            self._make_tmp_path()
-        path = shell.join_path(shell.tmpdir, "supervisor.zip")
-        self._transfer_data(path, supervisor.archive())
-        self._fixup_perms2((shell.tmpdir, path))
+        path = supervisor.send(self)
         return super().follow(module, {**arguments, "supervisor_archive": path}, variables)
 
     def run(

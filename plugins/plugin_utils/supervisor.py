@@ -1,18 +1,18 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The newest supervisor, for hosts that do not have it yet.
+"""The newest supervisor, for hosts that do not have it yet, or want to know why a server ended.
 
-It is half as large as all else that a module is sent, and seldom news: a host is told its name, and
-sent its files when it says that it has to write them.
+It is half as large as all else that a module is sent, and seldom needed: a host is sent its files
+when the module says so (`needs_supervisor`), which then runs again.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import zipfile
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
     content_name,
@@ -45,8 +45,28 @@ def name() -> str:
 
 def archive() -> bytes:
     """Its files as a zip file."""
+    import zipfile  # here, because hardly any run sends it
+
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as made:
         for path, text in texts().items():
             made.writestr(path, text)
     return written.getvalue()
+
+
+def send(action: Any) -> str:
+    """Send its files to a task's host.
+
+    Args:
+        action: The task's action.
+
+    Returns:
+        Where the zip file is on the host, until the task ends.
+    """
+    shell = action._connection._shell
+    if shell.tmpdir is None:
+        action._make_tmp_path()
+    path = str(shell.join_path(shell.tmpdir, "supervisor.zip"))
+    action._transfer_data(path, archive())
+    action._fixup_perms2((shell.tmpdir, path))
+    return path

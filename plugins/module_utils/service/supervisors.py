@@ -9,7 +9,6 @@ import glob
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 
 
@@ -46,5 +45,7 @@ def is_whole(supervisor: str) -> bool:
 
 def sent_texts(archive: str) -> dict[str, str]:
     """The texts of the supervisor that the action plugin has sent, by their paths in its folder."""
+    import zipfile  # here, because hardly any run is sent one
+
     with zipfile.ZipFile(archive) as sent:
         return {name: sent.read(name).decode("utf-8") for name in sent.namelist()}
