@@ -9,10 +9,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports.verification import (
-    add_reports,
-)
-
 
 def what_failed(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The endpoints of a failed result, which Ansible prints: the failed checks alone."""
@@ -80,8 +76,13 @@ class ActionModule(ActionBase):
         result.update(found)
         failed = bool(result.get("failed"))
         if reports_dir and "endpoints" in result:
+            # Here, because a run that changes nothing has none to write.
+            from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports import (
+                verification,
+            )
+
             host = str(variables["inventory_hostname"])
-            add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
+            verification.add_reports(result, reports_dir, host, result["endpoints"], failed=failed)
         if "endpoints" in result:
             if failed:
                 result["endpoints"] = what_failed(result["endpoints"])

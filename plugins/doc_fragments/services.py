@@ -51,6 +51,14 @@ options:
   progress:
     description: The file in which progress is kept; set by the action plugin.
     type: path
+  supervisor:
+    description: The name of the newest supervisor's folder; set by the action plugin.
+    type: str
+  supervisor_archive:
+    description:
+      - The zip file with the newest supervisor's files; set by the action plugin, which sends it to
+        a host that has to write them.
+    type: path
 """
 
     # DIRECTORIES in plugins/module_utils/common/files.py.

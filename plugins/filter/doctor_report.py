@@ -8,14 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from ansible_collections.compute_plane.vllm.plugins.module_utils.status.diagnose import telling_part
-from ansible_collections.compute_plane.vllm.plugins.module_utils.status.redact import (
-    Redactor,
-    secrets_in,
-)
-
 DOCUMENTATION = r"""
 name: doctor_report
 author: compute_plane.vllm contributors (@compute-plane)
@@ -79,6 +71,12 @@ FACTS = ("host", "gpu", "nvcc", "pythons", "mounts", "deployed")
 
 def instance(one: Mapping[str, Any]) -> dict[str, Any]:
     """What is told of one server: its unit, the verdict, and the log's telling part."""
+    # Here, and so below: Ansible loads every filter where it needs one, and compiles what each
+    # imports.
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.status.diagnose import (
+        telling_part,
+    )
+
     log = list(one.get("log") or [])
     evidence = list(one.get("evidence") or [])
     told = next((line[len("log: ") :] for line in evidence if line.startswith("log: ")), "")
@@ -129,6 +127,8 @@ def text_of(document: Mapping[str, Any]) -> str:
         if found.get("plan"):
             parts.append(f"## Plan\n{found['plan']}")
         if found.get("facts"):
+            import yaml
+
             dumped = yaml.safe_dump(found["facts"], sort_keys=False, width=100)
             parts.append(f"## Facts\n{dumped.rstrip()}")
     if document["versions"]:
@@ -158,6 +158,11 @@ def doctor_report(
     Returns:
         `document` and `text`.
     """
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.status.redact import (
+        Redactor,
+        secrets_in,
+    )
+
     own = [
         ((one.get("plan") or {}).get("facts") or {}).get("host", {}).get("hostname")
         for one in found.values()

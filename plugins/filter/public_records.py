@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     with_public_url,
 )
 

@@ -182,8 +182,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.run i
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     DIRECTORIES,
     File,
-    read,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     record_path,
     record_text,

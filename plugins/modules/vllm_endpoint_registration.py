@@ -124,8 +124,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     record_path,
     with_public_url,
 )

@@ -107,7 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import DIRECTORIES
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     publish_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instances import (
@@ -116,6 +116,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instance
     deployed,
     failure,
     show_units,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import (
+    causes,  # noqa: F401 - sent along: what waits for a start says why it ended
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     BAD,

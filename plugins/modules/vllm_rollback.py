@@ -120,6 +120,9 @@ def roll_back(services: Services) -> None:
             services.fail(f"{deployment.venv}, with which {name} was proved, is not there any more")
         wrong += [file for file in services.installed.instance(deployment) if not file.is_right()]
     if not module.check_mode:
+        # What may have to be written is at hand before the first server is touched.
+        now = [one.current for name, one in records.items() if one is not None and name in former]
+        services.installed.common([*former.values(), *now])
         for name, deployment in former.items():
             done = services.changes.change(deployment)
             services.results[name]["ready_seconds"] = done.seconds

@@ -217,7 +217,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Common,
     Deployment,
@@ -228,15 +228,13 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     key_of,
     read_trials,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import (
-    is_whole,
-    nodes_of,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
     Services,
     run,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import is_whole
 
 
 def bring_about(services: Services) -> None:

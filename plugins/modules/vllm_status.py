@@ -44,6 +44,11 @@ options:
     description: How many lines of its log to return of an instance that does not serve.
     type: int
     default: 20
+  supervisor_archive:
+    description:
+      - The zip file with the newest supervisor's files, which hold the causes of failures; set by
+        the action plugin, which sends it to a host where a server has ended.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -162,10 +167,12 @@ instances:
       elements: str
 """
 
+import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils import supervisor
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import DIRECTORIES
 from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instances import (
     Instance,
@@ -201,11 +208,14 @@ def main() -> None:
             "only": {"type": "list", "elements": "str", "default": []},
             "patience": {"type": "int", "default": 10},
             "lines": {"type": "int", "default": 20},
+            "supervisor_archive": {"type": "path"},
             **DIRECTORIES,
         },
         supports_check_mode=True,
     )
     params = module.params
+    if params["supervisor_archive"]:
+        supervisor.__path__.append(os.path.join(params["supervisor_archive"], "supervisor"))
     places = Places(params["etc_dir"], params["unit_dir"], params["state_dir"])
     patience = float(params["patience"])
     limits = Limits(stall=patience * IDLE_SHARE, start_stall=float("inf"))
@@ -225,10 +235,14 @@ def main() -> None:
         pending = [one for one in pending if not is_done(one, began) and elapsed < patience + PAUSE]
         if pending:
             time.sleep(PAUSE)
-    module.exit_json(
-        changed=False,
-        instances=[one.describe(one.verdict(limits), params["lines"]) for one in instances],
-    )
+    try:
+        described = [one.describe(one.verdict(limits), params["lines"]) for one in instances]
+    except ModuleNotFoundError as missing:
+        if missing.name != f"{supervisor.__name__}.causes":
+            raise
+        # The action plugin then sends the table of causes, and asks again.
+        module.fail_json(msg="a server has ended, and why was not sent", needs_supervisor=True)
+    module.exit_json(changed=False, instances=described)
 
 
 if __name__ == "__main__":

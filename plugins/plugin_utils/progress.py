@@ -26,6 +26,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress
     DIRECTORY,
     human_seconds,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
 
 INTERVAL = 5.0
 """Seconds between two lines of a host."""
@@ -175,7 +176,22 @@ class ProgressAction(ActionBase):
 
 
 class ProvingAction(ProgressAction):
-    """An action whose module proves the servers that it starts, and writes reports of a failure."""
+    """An action whose module proves the servers that it starts, and writes reports of a failure.
+
+    Where the module says that it has to write the newest supervisor, that is sent to the host, and
+    the module runs again; it has changed nothing before.
+    """
+
+    def follow(
+        self, module: str, arguments: Mapping[str, Any], variables: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Run the module, with the supervisor where that is needed."""
+        arguments = {**arguments, "supervisor": supervisor.name()}
+        result = super().follow(module, arguments, variables)
+        if not result.get("needs_supervisor"):
+            return result
+        path = supervisor.send(self)
+        return super().follow(module, {**arguments, "supervisor_archive": path}, variables)
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None

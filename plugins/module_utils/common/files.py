@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import os
-import tempfile
 from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
+    read,
+    write_atomically,
+)
 
 DIRECTORIES: dict[str, dict[str, Any]] = {
     "etc_dir": {"type": "path", "default": "/etc/vllm"},
@@ -108,39 +111,3 @@ class File:
             "before": before,
             "after": after,
         }
-
-
-def read(path: str) -> str | None:
-    """The text of a file, or `None` where there is none."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def write_atomically(
-    path: str, text: str, mode: int = 0o644, owner: tuple[int, int] | None = None
-) -> None:
-    """Replace a file's text; whoever reads meanwhile, and a crash, sees the old or the new one.
-
-    Args:
-        path: The file.
-        text: Its text.
-        mode: Its mode.
-        owner: Its user and group; `None` for those of this process.
-    """
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if owner is not None:
-            os.chown(temporary, *owner)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

@@ -12,22 +12,33 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
+    publish_state,
+    read_record,
+    record_path,
+    record_text,
+    with_public_url,
+    with_state,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import Verification
 
 SCHEMA = 1
-STATES = ("starting", "verified", "failed")
-
-
-def record_path(etc_dir: str, name: str) -> str:
-    """Where an instance's record is."""
-    return os.path.join(etc_dir, f"{name}.endpoint.json")
+__all__ = [
+    "benchmark_figures",
+    "benchmark_path",
+    "make_record",
+    "publish_state",
+    "record_path",
+    "record_text",
+    "with_benchmark",
+    "with_public_url",
+    "with_state",
+]
+"""All of a record, also what is written in `published.py`."""
 
 
 def benchmark_path(state_dir: str, name: str) -> str:
@@ -110,57 +121,6 @@ def make_record(
     }
 
 
-def record_text(record: Mapping[str, Any]) -> str:
-    """The file of a record."""
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-
-
-def _read_record(text: str | None) -> dict[str, Any] | None:
-    try:
-        record = json.loads(text or "")
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def with_state(text: str | None, state: str) -> str | None:
-    """The file of a record whose state alone has changed; `None` where there is no record."""
-    record = _read_record(text)
-    return None if record is None else record_text({**record, "state": state})
-
-
-def publish_state(etc_dir: str, name: str, state: str) -> bool:
-    """Say in an instance's record, where it has one, how it is; returns whether that was new."""
-    path = record_path(etc_dir, name)
-    text = with_state(read(path), state)
-    if text is None:
-        return False
-    file = File(path, text)
-    if file.is_right():
-        return False
-    file.write()
-    return True
-
-
-def with_public_url(
-    record: Mapping[str, Any], url: str | None, address: str | None
-) -> dict[str, Any]:
-    """The record as others need it: with the address under which they reach the endpoint.
-
-    Args:
-        record: The record.
-        url: The address that somebody chose; `None` for none.
-        address: The host's, for an endpoint that listens on all addresses, which none could ask.
-    """
-    if url is None and address and record.get("listen_host") in ("0.0.0.0", "::"):  # noqa: S104
-        own = urlsplit(str(record["url"]))
-        url = url_of(address, own.port, own.scheme)
-    if url is None:
-        return {**record}
-    url = url.rstrip("/")
-    return {**record, "url": url, "openai_base_url": f"{url}/v1"}
-
-
 def with_benchmark(text: str | None, result: str) -> dict[str, Any] | None:
     """A record that holds a new benchmark's figures.
 
@@ -171,7 +131,7 @@ def with_benchmark(text: str | None, result: str) -> dict[str, Any] | None:
     Returns:
         `None` where there is no record.
     """
-    record = _read_record(text)
+    record = read_record(text)
     if record is None:
         return None
     return {**record, "benchmark": benchmark_figures(result, str(record.get("fingerprint")))}

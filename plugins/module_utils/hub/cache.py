@@ -31,7 +31,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, NamedTuple
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     write_atomically,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (

@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     read,
     write_atomically,
 )

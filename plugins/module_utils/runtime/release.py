@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     read,
     write_atomically,
 )

@@ -9,11 +9,12 @@ import grp
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Deployment,
     Record,
@@ -26,7 +27,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     read_trials,
     trials_text,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     publish_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (

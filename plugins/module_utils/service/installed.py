@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import os
-import pkgutil
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     API_KEY,
@@ -26,22 +23,22 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environm
     read_environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import MANAGED
-from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import record_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
+    record_path,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
+    SupervisorNeeded,
+    content_name,
+    sent_texts,
+    texts_in,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
     failed_path,
     state_path,
 )
 
-SUPERVISOR_MAIN = """\
-import sys
-
-from supervisor.process import main
-
-sys.exit(main())
-"""
 OURS = "compute_plane.vllm.conf"
 """Our file among others' in a folder of the distribution."""
 NEEDRESTART = """\
@@ -57,12 +54,24 @@ class Installed:
         paths: Where they are.
         user: The servers' system user and group.
         api_keys: The keys that are wanted by instance; `None` leaves those that there are.
+        supervisor: The name of the newest supervisor's folder.
+        archive: The zip file of its texts, where the controller has sent one.
     """
 
-    def __init__(self, paths: Paths, user: str, api_keys: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        user: str,
+        api_keys: Mapping[str, str] | None,
+        supervisor: str | None = None,
+        archive: str | None = None,
+    ) -> None:
         self.paths = paths
         self.user = user
         self.api_keys = api_keys
+        self._newest = os.path.join(paths.supervisors_dir, supervisor or "")
+        self._archive = archive
+        self._texts: dict[str, str] | None = None
 
     def template(self, text: str) -> File:
         """The template unit."""
@@ -81,12 +90,17 @@ class Installed:
 
         Args:
             deployments: The instances, of which some may have an older supervisor.
+
+        Raises:
+            SupervisorNeeded: One needs the newest, which is neither here nor was it sent.
         """
         files = [self.users()]
         if os.path.exists("/etc/debian_version"):
             files.append(File(os.path.join(self.paths.needrestart_dir, OURS), NEEDRESTART))
         folder, texts = self.supervisor()
         if any(one.supervisor == folder for one in deployments):
+            if texts is None:
+                raise SupervisorNeeded(f"{folder} is not there or not whole, and was not sent")
             files += [File(os.path.join(folder, name), text) for name, text in texts.items()]
         return files
 
@@ -144,35 +158,18 @@ class Installed:
         files = [File(path, None) for path in paths]
         return [*files, File(self.paths.environment(name), None, is_secret=True)]
 
-    def supervisor(self) -> tuple[str, dict[str, str]]:
-        """The supervisor's folder, named by its content, and its files by their path in it."""
-        package = process.__name__.rpartition(".")[0]
-        # All that the supervisor's own module has imported, and nothing else is there.
-        modules = [name for name in sorted(sys.modules) if name.startswith(f"{package}.")]
-        files = {"__main__.py": SUPERVISOR_MAIN}
-        for name in ["__init__", *(module[len(package) + 1 :] for module in modules)]:
-            content = pkgutil.get_data(package, f"{name}.py")
-            if content is None:
-                raise TaskFailed(f"{package} has no {name}.py")
-            files[f"supervisor/{name}.py"] = content.decode("utf-8")
-        return os.path.join(self.paths.supervisors_dir, content_name(files)), files
+    def supervisor(self) -> tuple[str, dict[str, str] | None]:
+        """The newest supervisor's folder, named by its content, and its files by their path in it.
 
-
-def content_name(files: Mapping[str, str | None]) -> str:
-    """The name of a supervisor's folder: 12 hexadecimal digits of SHA-256.
-
-    Args:
-        files: Texts by their paths in it.
-    """
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()[:12]
-
-
-def is_whole(supervisor: str) -> bool:
-    """Whether a supervisor's folder holds what its name says."""
-    folder = glob.escape(supervisor)
-    paths = [path for end in ("*.py", "*/*.py") for path in glob.glob(os.path.join(folder, end))]
-    files = {os.path.relpath(path, supervisor): read(path) for path in paths}
-    return content_name(files) == os.path.basename(supervisor)
+        The files are `None` where they are neither here nor were they sent.
+        """
+        if self._texts is None:
+            texts = texts_in(self._newest)
+            if content_name(texts) == os.path.basename(self._newest):
+                self._texts = texts
+            elif self._archive is not None:
+                self._texts = sent_texts(self._archive)
+        return self._newest, self._texts
 
 
 def device_nodes(gpus: Sequence[str], information: Sequence[str]) -> list[str] | None:

@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record import (
     make_record,

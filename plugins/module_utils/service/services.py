@@ -21,6 +21,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.install
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.proof import Prover
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
+    SupervisorNeeded,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.waiting import (
     Clock,
     Starter,
@@ -41,6 +44,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "releases_dir": {"type": "path", "default": "/opt/vllm/releases"},
     "supervisors_dir": {"type": "path", "default": "/opt/vllm/supervisor"},
     "progress": {"type": "path"},
+    "supervisor": {"type": "str"},
+    "supervisor_archive": {"type": "path"},
 }
 """Parameters of every module that starts a server."""
 
@@ -63,7 +68,13 @@ class Services:
         self.progress = Progress(params["progress"])
         self.paths = Paths.of(params)
         self.manager = Manager(module.run_command)
-        self.installed = Installed(self.paths, params["user"], params.get("api_keys"))
+        self.installed = Installed(
+            self.paths,
+            params["user"],
+            params.get("api_keys"),
+            params.get("supervisor"),
+            params.get("supervisor_archive"),
+        )
         patience = params.get("start_timeout", 0) + params.get("drain", 0)
         self.starter = Starter(self.installed, self.manager, self.progress, patience, Clock())
         self.prover = Prover(self.installed, params, self.progress, module.warn)
@@ -93,6 +104,10 @@ def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
     try:
         task(services)
         return
+    except SupervisorNeeded as problem:
+        # The action plugin then sends it, and asks again.
+        services.progress.close()
+        module.fail_json(msg=str(problem), needs_supervisor=True, instances=[])
     except TaskFailed as failure:
         message, evidence = str(failure), failure.evidence
     except FileError as problem:

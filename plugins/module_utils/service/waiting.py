@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Callable, NamedTuple
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File, read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import API_KEY
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (

@@ -14,11 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
-from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
-    read_record,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.causes import VAGUE
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
     CRASHED,
     HUNG_AT_START,
@@ -27,6 +23,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.clas
     STOPPED,
     Limits,
     Verdict,
+    causes,
     classify,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.log import Tail
@@ -153,6 +150,14 @@ def own_url(address: Address) -> str:
     return url_of(address.host, address.port, "https" if address.tls else "http")
 
 
+def release_of(proved: str | None) -> str | None:
+    """The release of what was proved last, from the record's file; as every schema has it."""
+    try:
+        return str(json.loads(proved or "")["current"]["release"])
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
 class Instance:
     """One instance, looked at again and again.
 
@@ -247,7 +252,8 @@ class Instance:
         if verdict.state == HUNG_AT_START and says.startswith(WAITS):
             # Between two attempts, or until a device is there: no server that could work.
             return Verdict(STARTING, says, verdict.evidence)
-        if verdict.state == CRASHED and verdict.cause in (None, "unknown", "killed", *VAGUE):
+        vague = (None, "unknown", "killed")
+        if verdict.state == CRASHED and verdict.cause in (*vague, *causes().VAGUE):
             # The supervisor has seen it from within; else the reason stands before a flood.
             return last_words(self.show) or classify(self.samples, self._long_log(), limits)
         return verdict
@@ -275,9 +281,7 @@ class Instance:
             lines: How many lines of its log to add where it does not serve.
         """
         now = self.samples[-1] if self.samples else Sample(0.0)
-        record = read_record(
-            read_file(os.path.join(self._places.state_dir, "proved", f"{self.name}.json"))
-        )
+        proved = os.path.join(self._places.state_dir, "proved", f"{self.name}.json")
         config = self.config or {}
         address = address_of(config, None) if self.config is not None else None
         return {
@@ -292,7 +296,7 @@ class Instance:
             "percent": verdict.percent,
             "url": None if address is None else own_url(address),
             "model": None if address is None else address.model,
-            "release": None if record is None else record.current.release,
+            "release": release_of(read_file(proved)),
             "active_state": now.active_state,
             "sub_state": now.sub_state,
             "enabled": os.path.islink(os.path.join(self._places.unit_dir, _ENABLED, self.unit)),

@@ -5,16 +5,29 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .causes import SIGNALS, VAGUE, Found, find_cause, signal_of
 from .tracebacks import ENGINE, WORKER, parse
 
 if TYPE_CHECKING:
     from .sample import Process, Sample
+
+
+def causes() -> Any:
+    """The module `causes`.
+
+    By its name, and where a server has ended: whoever seldom asks need not be sent that table,
+    which is larger than all else here.
+
+    Raises:
+        ModuleNotFoundError: It was not sent.
+    """
+    return importlib.import_module(".causes", __package__)
+
 
 STARTING = "starting"
 DOWNLOADING = "downloading"
@@ -211,11 +224,12 @@ def _has_ended(now: Sample) -> bool:
 def _how_it_ended(now: Sample) -> str:
     if now.exit_status is None:
         return f"systemd's result: {now.result}" if now.result else "it is not running"
-    number = signal_of(now.exit_status)
-    named = f" ({SIGNALS[number].name})" if number in SIGNALS else ""
+    signals = causes().SIGNALS
+    number = causes().signal_of(now.exit_status)
+    named = f" ({signals[number].name})" if number in signals else ""
     if now.exit_status < 0:
         return f"ended by signal {number}{named}"
-    told = f": signal {number}{named}" if number in SIGNALS else ""
+    told = f": signal {number}{named}" if number in signals else ""
     return f"exit status {now.exit_status}{told}"
 
 
@@ -321,9 +335,9 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     evidence += [f"kernel: {word}" for word in now.kernel]
     if _was_out_of_memory(samples):
         return _out_of_memory(now, evidence)
-    found = find_cause(log)
+    found = causes().find_cause(log)
     known = RESULTS.get(now.result or "")
-    number = signal_of(now.exit_status)
+    number = causes().signal_of(now.exit_status)
     if found is not None and _is_outranked(found, now, known is not None, number):
         found = None
     if found is not None:
@@ -340,8 +354,8 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     if known is not None:
         name, summary, remedy = known
         return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=name)
-    if number in SIGNALS:
-        signal = SIGNALS[number]
+    if number in causes().SIGNALS:
+        signal = causes().SIGNALS[number]
         return Verdict(
             CRASHED,
             f"it {signal.summary}: signal {number}",
@@ -361,15 +375,15 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     return Verdict(CRASHED, summary, tuple(evidence), remedy, cause="unknown")
 
 
-def _is_outranked(found: Found, now: Sample, is_known: bool, number: int | None) -> bool:
+def _is_outranked(found: Any, now: Sample, is_known: bool, number: int | None) -> bool:
     """Whether how it ended says more than what the log tells.
 
     An engine's or a worker's traceback is an end of its own. What the API server said counts less
     than the signal, or systemd's word, by which it was ended.
     """
-    if found.who in (ENGINE, WORKER) and found.cause.name not in VAGUE:
+    if found.who in (ENGINE, WORKER) and found.cause.name not in causes().VAGUE:
         return False
-    if found.cause.name in VAGUE:
+    if found.cause.name in causes().VAGUE:
         return is_known or number is not None
     return now.result in ("watchdog", "timeout") or number in (9, 15)
 
@@ -416,7 +430,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     had_engine = any(_is_engine(p) for sample in samples for p in sample.processes or ())
     has_engine = now.processes is None or any(_is_engine(p) for p in now.processes)
     if now.health in (500, 503) or (had_engine and not has_engine):
-        found = find_cause(log)
+        found = causes().find_cause(log)
         evidence = (
             [f"/health answers {now.health}"] if now.health else ["the engine's process is gone"]
         )

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environment import (
     API_KEY,

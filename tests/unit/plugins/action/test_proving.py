@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,10 +20,10 @@ from ansible_collections.compute_plane.vllm.plugins.action.vllm_rollback import 
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_service import (
     ActionModule as Service,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
+    content_name,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import ProgressAction
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CHECK = {
     "name": "capital",
@@ -90,3 +93,31 @@ def test_what_was_proved_says_nothing_of_reports(tmp_path: Path, run: Any) -> No
         result, _arguments = run(Service, {"reports_dir": str(tmp_path)}, returned)
         assert result == returned
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_asks_for_the_supervisor_is_sent_it_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def follow(self: Any, module: str, arguments: dict[str, Any], variables: Any) -> dict[str, Any]:
+        asked.append(arguments)
+        if len(asked) == 1:
+            return {"failed": True, "needs_supervisor": True}
+        with zipfile.ZipFile(arguments["supervisor_archive"]) as sent:
+            files = {name: sent.read(name).decode() for name in sent.namelist()}
+        assert content_name(files) == arguments["supervisor"]
+        return {"changed": True}
+
+    monkeypatch.setattr(ProgressAction, "follow", follow)
+    plugin: Any = Service.__new__(Service)
+    plugin._connection = SimpleNamespace(
+        _shell=SimpleNamespace(tmpdir=str(tmp_path), join_path=os.path.join)
+    )
+    plugin._transfer_data = lambda path, data: Path(path).write_bytes(data)
+    plugin._fixup_perms2 = lambda paths: None
+    assert plugin.follow("m", {"release": "r"}, {}) == {"changed": True}
+    assert asked[0] == {"release": "r", "supervisor": asked[1]["supervisor"]}
+    # A host that has it is sent none.
+    asked.append({})
+    assert plugin.follow("m", asked[1], {}) == {"changed": True}

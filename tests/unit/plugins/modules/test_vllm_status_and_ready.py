@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import sys
 import threading
 import time
 from typing import Any
@@ -15,8 +16,12 @@ import pytest
 from ansible.module_utils import basic
 
 from ansible_collections.compute_plane.vllm.plugins.filter.status_table import status_table
+from ansible_collections.compute_plane.vllm.plugins.module_utils import (
+    supervisor as supervisor_package,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.status import instances
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_ready, vllm_status
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 IDLE = b"vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\n"
@@ -153,6 +158,28 @@ def test_a_failed_unit_with_the_cause_from_its_log(site):
     assert (found["state"], found["cause"]) == ("crashed", "unknown_flag")
     assert found["log"] == UNKNOWN_FLAG.splitlines()
     assert "exit status 2" in found["evidence"]
+
+
+def test_the_causes_are_asked_for_only_where_a_server_has_ended(site, monkeypatch, tmp_path):
+    """As on a host: what is sent with the module has no `causes`."""
+    name = f"{supervisor_package.__name__}.causes"
+    monkeypatch.setattr(supervisor_package, "causes", supervisor_package.causes)
+    monkeypatch.setitem(sys.modules, name, None)
+    site.configure("chat", 1)
+    assert site.call(vllm_status)["instances"][0]["state"] == "stopped"
+
+    site.units["vllm@chat.service"] = FAILED
+    site.journal["_SYSTEMD_INVOCATION_ID=abc"] = UNKNOWN_FLAG
+    asks = site.call(vllm_status)
+    assert (asks["failed"], asks["needs_supervisor"]) == (True, True)
+
+    sent = tmp_path / "supervisor.zip"
+    sent.write_bytes(supervisor.archive())
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(supervisor_package, "__path__", [])
+    (found,) = site.call(vllm_status, supervisor_archive=str(sent))["instances"]
+    assert (found["state"], found["cause"]) == ("crashed", "unknown_flag")
+    assert sys.modules[name].__file__ == str(sent / "supervisor" / "causes.py")
 
 
 def test_wanted_and_not_there(site):

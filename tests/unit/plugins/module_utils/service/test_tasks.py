@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Callable
@@ -14,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import files
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Deployment,
     Record,
     proved_text,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service import services
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import (
-    Installed,
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
     content_name,
+    is_whole,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_rollback, vllm_service
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
 
 from .conftest import GROUP, UNIT, Asked, Host
 
@@ -60,16 +65,21 @@ class Module:
     fail_json = exit_json
 
 
-@pytest.fixture
-def task(host: Host, monkeypatch: pytest.MonkeyPatch) -> Task:
-    """Runs a module's task."""
-    supervisor = os.path.join(host.paths.supervisors_dir, "0")
+def tell(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put what the test tells in the place of systemd, the time and the servers."""
     monkeypatch.setattr(services, "Manager", lambda _run: host.systemd)
     monkeypatch.setattr(services, "Clock", lambda: host.time.clock)
     monkeypatch.setattr(services, "Prover", lambda *_: host.prover)
-    monkeypatch.setattr(Installed, "supervisor", lambda _: (supervisor, {"__main__.py": "\n"}))
     monkeypatch.setattr(Installed, "endpoint", lambda _, wanted, __: Asked(host, wanted))
     monkeypatch.setattr(host.prover, "suite", lambda _: [])
+
+
+@pytest.fixture
+def task(host: Host, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Runs a module's task."""
+    folder = os.path.join(host.paths.supervisors_dir, "0")
+    tell(host, monkeypatch)
+    monkeypatch.setattr(Installed, "supervisor", lambda _: (folder, {"__main__.py": "\n"}))
 
     def run(kind: Any, check: bool = False, **params: Any) -> dict[str, Any]:
         with pytest.raises(Ended) as ended:
@@ -184,9 +194,9 @@ def test_a_newer_supervisor_comes_with_the_next_change(
     host: Host, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def brings(text: str) -> str:
-        files = {"__main__.py": text, "supervisor/__init__.py": ""}
-        folder = os.path.join(host.paths.supervisors_dir, content_name(files))
-        monkeypatch.setattr(Installed, "supervisor", lambda _: (folder, files))
+        texts = {"__main__.py": text, "supervisor/__init__.py": ""}
+        folder = os.path.join(host.paths.supervisors_dir, content_name(texts))
+        monkeypatch.setattr(Installed, "supervisor", lambda _: (folder, texts))
         return folder
 
     def runs() -> str:
@@ -213,6 +223,44 @@ def test_a_newer_supervisor_comes_with_the_next_change(
     Path(newer, "__main__.py").write_text("cut o")
     assert task(SITE, **site(2048))["instances"][0]["started"] == "its configuration has changed"
     assert runs() == newest
+
+
+def test_a_host_without_the_supervisor_asks_for_it_once_and_has_changed_nothing(
+    host: Host, task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "OWNER", os.geteuid())
+    monkeypatch.setattr(files, "GROUP", GROUP)
+    tell(host, monkeypatch)
+    sent = tmp_path / "supervisor.zip"
+    sent.write_bytes(supervisor.archive())
+    newest = {"supervisor": supervisor.name(), "supervisor_archive": None}
+    for check in (True, False):
+        asks = task(SITE, check=check, **site(), **newest)
+        assert asks["needs_supervisor"]
+    assert (host.systemd.done, Path(host.paths.etc_dir).exists()) == ([], False)
+
+    release = Path(host.paths.releases_dir, "r1")
+    release.mkdir(parents=True)
+    (release / ".proved.json").write_text("{}")
+    venv = str(release)
+    with_it = {**newest, "supervisor_archive": str(sent)}
+    assert task(SITE, **site(venv=venv), **with_it)["changed"]
+    folder = Path(host.paths.supervisors_dir, supervisor.name())
+    assert is_whole(str(folder))
+    assert (folder / "supervisor" / "process.py").read_text() == inspect.getsource(process)
+
+    host.prover.brief = {"name": "m"}
+    assert not task(SITE, **site(venv=venv), **newest)["changed"]
+    # What is damaged is asked for again, and a rollback asks before it stops anything.
+    task(SITE, **site(2048, venv=venv), **newest)
+    (folder / "supervisor" / "port.py").write_text("cut o")
+    done = list(host.systemd.done)
+    assert task(ROLLBACK, instances=[], **newest)["needs_supervisor"]
+    assert task(SITE, **site(2048, venv=venv), **newest)["needs_supervisor"]
+    assert host.systemd.done == done
+    assert task(ROLLBACK, instances=[], **with_it)["changed"]
+    assert is_whole(str(folder))
 
 
 def test_what_does_not_come_up_ends_the_task_with_the_former_serving(
