@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
 import shutil
@@ -15,6 +16,8 @@ from .addresses import choose_subnet, gateway, interface_name
 from .common import HostsError, Settings, read_json, run, write_json
 
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+CHOOSING = Path("/run/lock/testhosts-subnet")
+"""Held while a set of hosts takes a subnet, which another set might otherwise take too."""
 
 
 def namespace(ident: str, host: str) -> str:
@@ -90,12 +93,16 @@ def up(settings: Settings) -> ipaddress.IPv4Network:
     Returns:
         The hosts' subnet.
     """
-    subnet, bridge = free_subnet(settings), settings.ident
-    if current_subnet(bridge) is None:
-        run(["ip", "link", "del", bridge], check=False)
-        run(["ip", "link", "add", bridge, "type", "bridge"])
-        run(["ip", "link", "set", bridge, "mtu", str(uplink_mtu()), "up"])
-        run(["ip", "address", "add", f"{gateway(subnet)}/{subnet.prefixlen}", "dev", bridge])
+    bridge = settings.ident
+    CHOOSING.parent.mkdir(parents=True, exist_ok=True)
+    with open(CHOOSING, "w", encoding="ascii") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        subnet = free_subnet(settings)
+        if current_subnet(bridge) is None:
+            run(["ip", "link", "del", bridge], check=False)
+            run(["ip", "link", "add", bridge, "type", "bridge"])
+            run(["ip", "link", "set", bridge, "mtu", str(uplink_mtu()), "up"])
+            run(["ip", "address", "add", f"{gateway(subnet)}/{subnet.prefixlen}", "dev", bridge])
     record = settings.state / ".network.json"
     forwarding = IP_FORWARD.read_text(encoding="ascii").strip()
     if read_json(record) is None:

@@ -3,9 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from throwaway import network
 from throwaway.common import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOWHERE = Settings.from_environment({"HOME": "/nonexistent"})
 
@@ -36,3 +43,43 @@ def test_namespaces_of_two_sets_of_hosts_are_told_apart(monkeypatch: pytest.Monk
     monkeypatch.setattr(network, "_ip_json", lambda *words: [{"name": name} for name in names])
     assert network.connected_hosts("testhosts0") == ["a", "b-c"]
     assert network.connected_hosts("testhostsffff") == ["a"]
+
+
+def test_two_sets_that_begin_at_once_take_two_subnets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bridges: dict[str, str] = {}
+
+    def ip_json(*words: str) -> list[dict[str, Any]]:
+        if words[:3] == ("-4", "route", "show"):
+            routes = [{"dst": subnet, "dev": dev} for dev, subnet in list(bridges.items())]
+            time.sleep(0.1)  # a busy machine
+            return [*routes, {"dst": "default", "dev": "eth0"}]
+        if words[:3] == ("-4", "address", "show") and words[-1] in bridges:
+            local = bridges[words[-1]].replace(".0/24", ".1")
+            return [{"addr_info": [{"local": local, "prefixlen": 24}]}]
+        return []
+
+    def run(argv: list[str], **_options: Any) -> None:
+        if argv[:3] == ["ip", "address", "add"]:
+            bridges[argv[-1]] = argv[3].replace(".1/24", ".0/24")
+
+    forward = tmp_path / "ip_forward"
+    forward.write_text("1\n")
+    monkeypatch.setattr(network, "IP_FORWARD", forward)
+    monkeypatch.setattr(network, "CHOOSING", tmp_path / "lock" / "choosing")
+    monkeypatch.setattr(network, "_ip_json", ip_json)
+    monkeypatch.setattr(network, "run", run)
+    monkeypatch.setattr(network, "_forward_policy_drops", lambda: False)
+    taken = []
+    threads = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        settings = Settings.from_environment({"TESTHOSTS_STATE": str(tmp_path / name)})
+        threads.append(threading.Thread(target=lambda s=settings: taken.append(network.up(s))))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 2
+    assert sorted(map(str, taken)) == sorted(bridges.values())
