@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .addresses import choose_subnet, gateway, interface_name
-from .common import HostsError, Settings, read_json, run, write_json
+from .common import HostsError, Settings, run
 
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARD_BEFORE = Path("/run/lock/testhosts-ip-forward")
+"""What the machine had in it before the first set of hosts; the last set puts it back. It is locked
+while a set takes a subnet, which another might otherwise take too."""
 
 
 def namespace(ident: str, host: str) -> str:
@@ -84,24 +90,35 @@ def _forward_rules(bridge: str) -> list[list[str]]:
     return [["FORWARD", flag, bridge, "-j", "ACCEPT"] for flag in ("-i", "-o")]
 
 
+@contextlib.contextmanager
+def _all_sets() -> Iterator[TextIO]:
+    """What all sets of hosts on this machine share, while no other changes it."""
+    FORWARD_BEFORE.parent.mkdir(parents=True, exist_ok=True)
+    with open(FORWARD_BEFORE, "a+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file
+
+
 def up(settings: Settings) -> ipaddress.IPv4Network:
     """Make the bridge and its NAT where they are not there. Call it under the lock `network`.
 
     Returns:
         The hosts' subnet.
     """
-    subnet, bridge = free_subnet(settings), settings.ident
-    if current_subnet(bridge) is None:
-        run(["ip", "link", "del", bridge], check=False)
-        run(["ip", "link", "add", bridge, "type", "bridge"])
-        run(["ip", "link", "set", bridge, "mtu", str(uplink_mtu()), "up"])
-        run(["ip", "address", "add", f"{gateway(subnet)}/{subnet.prefixlen}", "dev", bridge])
-    record = settings.state / ".network.json"
-    forwarding = IP_FORWARD.read_text(encoding="ascii").strip()
-    if read_json(record) is None:
-        write_json(record, {"ip_forward_before": forwarding})
-    if forwarding != "1":
-        IP_FORWARD.write_text("1\n", encoding="ascii")
+    bridge = settings.ident
+    with _all_sets() as before:
+        subnet = free_subnet(settings)
+        if current_subnet(bridge) is None:
+            run(["ip", "link", "del", bridge], check=False)
+            run(["ip", "link", "add", bridge, "type", "bridge"])
+            run(["ip", "link", "set", bridge, "mtu", str(uplink_mtu()), "up"])
+            run(["ip", "address", "add", f"{gateway(subnet)}/{subnet.prefixlen}", "dev", bridge])
+        forwarding = IP_FORWARD.read_text(encoding="ascii")
+        if not before.read():
+            before.write(forwarding)
+        if forwarding.strip() != "1":
+            IP_FORWARD.write_text("1\n", encoding="ascii")
     # `add` then `delete` makes the next lines start from nothing, in one transaction.
     rules = f"""
 add table ip {bridge}
@@ -128,12 +145,13 @@ def down(settings: Settings) -> None:
             while run(["iptables", "-w", "-D", *rule], check=False).returncode == 0:
                 pass
     run(["nft", "delete", "table", "ip", settings.ident], check=False)
-    run(["ip", "link", "del", settings.ident], check=False)
-    record = settings.state / ".network.json"
-    before = read_json(record)
-    if before is not None:
-        IP_FORWARD.write_text(f"{before['ip_forward_before']}\n", encoding="ascii")
-        record.unlink()
+    with _all_sets() as before:
+        run(["ip", "link", "del", settings.ident], check=False)
+        bridges = (link["ifname"] for link in _ip_json("link", "show", "type", "bridge"))
+        forwarding = before.read()
+        if forwarding and not any(bridge.startswith("testhosts") for bridge in bridges):
+            IP_FORWARD.write_text(forwarding, encoding="ascii")
+            before.truncate(0)
 
 
 def connect(ident: str, host: str, address: str, subnet: ipaddress.IPv4Network) -> None:
