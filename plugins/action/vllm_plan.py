@@ -12,6 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.adapters import adapter_path
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import directories
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import model_path
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
@@ -77,6 +78,9 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
         data: The release's data, for the packages of every family.
     """
     models = {model_path(instance, wanted) for instance in wanted.instances}
+    models |= {
+        adapter_path(one, wanted) for instance in wanted.instances for one in instance.lora.values()
+    }
     pythons = [wanted.python] if wanted.python is not None else []
     if wanted.runtime_venv is not None:
         pythons.append(f"{wanted.runtime_venv}/bin/python")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -49,14 +50,14 @@ def shards_of(index: str) -> list[str]:
         return []
 
 
-def safetensors_length(host: Host, path: str) -> int | None:
-    """How long a safetensors file has to be, from its own header.
+def _safetensors_header(host: Host, path: str) -> tuple[int, dict[str, Any]] | None:
+    """A safetensors file's header: its length in bytes, and each tensor's entry.
 
     The format: 8 bytes of header length, a JSON header with each tensor's extent, the tensors
     (https://huggingface.co/docs/safetensors/index#format).
 
     Returns:
-        Bytes; None when the file has no such header.
+        None when the file has no such header.
     """
     start = host.read_bytes(path, 8)
     if start is None or len(start) < 8:
@@ -66,12 +67,73 @@ def safetensors_length(host: Host, path: str) -> int | None:
         return None
     try:
         header = json.loads(host.read_bytes(path, length, offset=8) or b"")
-        ends = [
-            entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
-        ]
-        return 8 + int(length) + int(max(ends, default=0))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except ValueError:
         return None
+    if not isinstance(header, dict):
+        return None
+    return int(length), {name: one for name, one in header.items() if name != "__metadata__"}
+
+
+def safetensors_length(host: Host, path: str) -> int | None:
+    """How long a safetensors file has to be, from its own header.
+
+    Returns:
+        Bytes; None when the file has no such header.
+    """
+    found = _safetensors_header(host, path)
+    if found is None:
+        return None
+    length, tensors = found
+    try:
+        return (
+            8 + length + int(max((one["data_offsets"][1] for one in tensors.values()), default=0))
+        )
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# PEFT's names: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
+_LORA = re.compile(
+    r"(?:.*\.layers\.(?P<layer>[0-9]+)\.)?.*?(?P<module>[A-Za-z0-9_]+)\.lora_(?P<half>[AB])\."
+)
+
+
+def adapter(host: Host, directory: str, names: list[str]) -> dict[str, Any] | None:
+    """Reads a directory that holds a LoRA adapter, as PEFT saves one.
+
+    Args:
+        host: The machine.
+        directory: The adapter's directory.
+        names: What the directory lists.
+
+    Returns:
+        config (adapter_config.json; None when it cannot be read), layers (how many of the model's
+        it reaches into; None when its matrices cannot be read), shapes (module to its width in and
+        out); None for a directory without an adapter.
+    """
+    if _ADAPTER_CONFIG not in names:
+        return None
+    config, _ = parse_config(host.read_text(f"{directory}/{_ADAPTER_CONFIG}") or "")
+    found = _safetensors_header(host, f"{directory}/{_ADAPTER_WEIGHTS}")
+    layers, halves = 0, {}
+    for name, tensor in (found[1] if found is not None else {}).items():
+        match = _LORA.match(name)
+        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        if match is None or not isinstance(shape, list) or len(shape) != 2:
+            continue
+        layers = max(layers, int(match["layer"] or -1) + 1)
+        # lora_A is rank by in, lora_B is out by rank.
+        halves[match["module"], match["half"]] = shape[1] if match["half"] == "A" else shape[0]
+    return {
+        "config": config,
+        "layers": layers or None,
+        "shapes": {
+            module: [halves.get((module, "A")), halves.get((module, "B"))]
+            for module in sorted({module for module, _ in halves})
+        },
+    }
 
 
 def weights(host: Host, directory: str, names: list[str]) -> dict[str, Any]:
@@ -125,7 +187,8 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         directory: Absolute path of the model's directory.
 
     Returns:
-        exists, is_directory, readable, config, config_error, weights (see `weights`), tokenizer.
+        exists, is_directory, readable, config, config_error, weights (see `weights`), tokenizer,
+        adapter (see `adapter`).
     """
     exists = host.exists(directory)
     is_directory = host.is_dir(directory)
@@ -148,6 +211,7 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         "weights": weights(host, directory, names),
         "tokenizer": bool(present.intersection(_TOKENIZERS))
         or {"vocab.json", "merges.txt"} <= present,
+        "adapter": adapter(host, directory, names),
     }
 
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.adapters import (
+    plan_adapters,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.architectures import (
     check_architecture,
 )
@@ -76,7 +79,6 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release im
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.serving import (
     build_config,
     build_environment,
-    default_served_name,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings import (
     check_settings,
@@ -221,7 +223,10 @@ def _plan_instance(
         situation = _situation(instance, host, model, gpus, dtype)
         backend = plan_backend(instance, situation, gpus, host.data, findings)
     path = model_path(instance, host.wanted)
-    config = build_config(instance, host.accelerator, path, extra, backend)
+    adapters, lora_flags = plan_adapters(
+        instance, model, host.wanted, host.facts, host.data.flags, findings
+    )
+    config = build_config(instance, host.accelerator, path, {**lora_flags, **extra}, backend)
     if memory is not None and instance.max_model_len is None:
         own = model_length(model) if model is not None else None
         if own is not None and memory["max_model_len"] < own:
@@ -233,13 +238,14 @@ def _plan_instance(
         "host": instance.host,
         "port": instance.port,
         "url": own_url(instance.host, instance.port),
-        "served_model_name": default_served_name(instance),
+        "served_model_name": instance.served_name,
         "model": {
             "source": "local" if instance.local else "hub",
             "repo_id": None if instance.local else instance.model or None,
             "revision": None if instance.local else instance.revision,
             "path": path,
         },
+        "lora": adapters,
         "config": config,
         "environment": build_environment(
             instance,
