@@ -85,9 +85,9 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
         wanted: The checked wanted state.
         data: The release's data, for the packages of every family.
     """
-    models = {model_path(one, wanted, {}) for one in wanted.instances if one.local}
+    models = {model_path(one, wanted, {}) for one in wanted.sources if one.local}
     hub: list[dict[str, Any]] = []
-    for request in map(hub_request, wanted.instances):
+    for request in map(hub_request, wanted.sources):
         if request is not None and request not in hub:
             hub.append(request)
     pythons = [wanted.python] if wanted.python is not None else []

@@ -15,8 +15,9 @@ version_added: 0.1.0
 short_description: Where the model of each of a plan's instances lies
 description:
   - The directory that the plan names, or the one into which M(compute_plane.vllm.hf_model) has
-    fetched the model. In check mode a branch of a model that is not there yet has no place yet,
-    and a text in brackets stands for it.
+    fetched the model, and the same of each LoRA adapter, as C(INSTANCE/ADAPTER).
+    In check mode a branch of a model that is not there yet has no place yet, and a text in
+    brackets stands for it.
 positional: requests, results
 options:
   _input:
@@ -44,7 +45,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Directories by the instances' names.
+  description: Directories by the instances' names, and by C(INSTANCE/ADAPTER).
   type: dict
 """
 
@@ -67,12 +68,15 @@ def model_paths(
         (request["repo_id"], request["revision"]): result.get("path") or LATER
         for request, result in zip(requests, results, strict=True)
     }
-    models = {instance["name"]: instance["model"] for instance in instances}
+    sources = {}
+    for instance in instances:
+        sources[instance["name"]] = instance["model"]
+        sources.update({f"{instance['name']}/{one['name']}": one for one in instance["lora"]})
     return {
-        name: model["path"]
-        if model["source"] == "local"
-        else fetched[model["repo_id"], model["revision"] or "main"]
-        for name, model in models.items()
+        name: source["path"]
+        if source["source"] == "local"
+        else fetched[source["repo_id"], source["revision"] or "main"]
+        for name, source in sources.items()
     }
 
 

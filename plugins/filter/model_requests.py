@@ -14,7 +14,8 @@ author: compute_plane.vllm contributors (@compute-plane)
 version_added: 0.1.0
 short_description: The models that a plan's instances need of the Hub, as hf_model takes them
 description:
-  - Each model once, however many instances serve it; models in local directories are left out.
+  - Each model and each LoRA adapter once, however many instances serve it; those in local
+    directories are left out.
 positional: _input
 options:
   _input:
@@ -41,19 +42,22 @@ _value:
 """
 
 
-def request_of(instance: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What an instance needs of the Hub; None when its model is in a local directory."""
-    model = instance["model"]
-    if model["source"] != "hub":
-        return None
-    request = {
-        "repo_id": model["repo_id"],
-        "revision": model["revision"] or "main",
-        "trust_remote_code": instance["config"].get("trust-remote-code", False),
-    }
-    # What was planned is what is fetched, although a branch has moved since.
-    commit = model.get("commit")
-    return {**request, "commit": commit} if commit else request
+def requests_of(instance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an instance needs of the Hub: its model and adapters, but for those in directories."""
+    own_code = instance["config"].get("trust-remote-code", False)
+    requests = []
+    for source in (instance["model"], *instance["lora"]):
+        if source["source"] != "hub":
+            continue
+        request = {
+            "repo_id": source["repo_id"],
+            "revision": source["revision"] or "main",
+            "trust_remote_code": own_code and source is instance["model"],
+        }
+        # What was planned is what is fetched, although a branch has moved since.
+        commit = source.get("commit")
+        requests.append({**request, "commit": commit} if commit else request)
+    return requests
 
 
 def model_requests(instances: Iterable[Mapping[str, Any]], **others: Any) -> list[dict[str, Any]]:
@@ -64,8 +68,8 @@ def model_requests(instances: Iterable[Mapping[str, Any]], **others: Any) -> lis
         **others: Other parameters of hf_model, the same for all of them.
     """
     requests: list[dict[str, Any]] = []
-    for request in map(request_of, instances):
-        if request is not None and {**request, **others} not in requests:
+    for request in (request for instance in instances for request in requests_of(instance)):
+        if {**request, **others} not in requests:
             requests.append({**request, **others})
     return requests
 

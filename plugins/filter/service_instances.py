@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +16,8 @@ version_added: 0.1.0
 short_description: A plan's instances as vllm_service takes them
 description:
   - Adds to the instances of a plan the one thing that the plan may not know before, the directory
-    in which each model has come to lie, and leaves out what M(compute_plane.vllm.vllm_service) does
-    not take.
+    in which each model and each LoRA adapter has come to lie, and leaves out what
+    M(compute_plane.vllm.vllm_service) does not take.
 positional: models, commits
 options:
   _input:
@@ -48,6 +49,14 @@ _value:
 """
 
 
+def lora_module(name: str, path: str) -> str:
+    """An adapter as vLLM takes it in its form that any name and path survive.
+
+    vllm 0.14.1, vllm/entrypoints/openai/cli_args.py, LoRAParserAction.
+    """
+    return json.dumps({"name": name, "path": path})
+
+
 def service_instances(
     plan: Mapping[str, Any], models: Mapping[str, str], commits: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
@@ -61,6 +70,12 @@ def service_instances(
     instances = []
     for instance in plan["instances"]:
         backend = instance["attention_backend"]
+        config = {**instance["config"], "model": models[instance["name"]]}
+        if instance["lora"]:
+            config["lora-modules"] = [
+                lora_module(one["name"], models[f"{instance['name']}/{one['name']}"])
+                for one in instance["lora"]
+            ]
         attention = {key: backend[key] for key in ("mechanism", "key", "trial")}
         instances.append(
             {
@@ -68,7 +83,7 @@ def service_instances(
                 "repository": instance["model"]["repo_id"],
                 "revision": commits.get(instance["name"]),
                 "venv": plan["runtime"]["venv"],
-                "config": {**instance["config"], "model": models[instance["name"]]},
+                "config": config,
                 "environment": instance["environment"],
                 "limits": instance["limits"],
                 "attention": attention if backend["trial"] else None,

@@ -171,6 +171,15 @@ options:
                 V(infinity). That of C(vllm_service_tasks_max) when not given. Becomes C(TasksMax=)
                 of the unit.
             type: str
+      lora:
+        description:
+          - LoRA adapters of the model, by the name that requests give as C(model) - a repository of
+            the Hub (C(ORG/NAME)), the absolute path of a directory, or a dictionary of C(model) and
+            C(revision). Each is fetched like a model, compared with the model that it is to change,
+            and has a slot of its own. Becomes C(--lora-modules), C(--enable-lora), and, where the
+            defaults of 16 and 1 are too low, C(--max-lora-rank) and C(--max-loras).
+        type: dict
+        default: {}
   nvcc:
     description:
       - Whether the CUDA compiler must be V(present) or V(absent) on the host, or may be V(any).

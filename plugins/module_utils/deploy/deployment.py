@@ -27,6 +27,19 @@ _SUPERVISORS_PLACE = 3
 """In a deployment's command: the interpreter and its two options come before it."""
 
 
+def adapter_name(module: str) -> str:
+    """The name in an item of `--lora-modules`: `NAME=PATH`, or JSON; all of it if it is neither.
+
+    vllm 0.14.1, vllm/entrypoints/openai/cli_args.py, LoRAParserAction.
+    """
+    if "=" in module and "," not in module:
+        return module.partition("=")[0]
+    try:
+        return str(json.loads(module)["name"])
+    except (ValueError, LookupError, TypeError):
+        return module
+
+
 @dataclasses.dataclass(frozen=True)
 class Deployment:
     """One instance with one configuration; the texts of its files are made of it last.
@@ -91,6 +104,12 @@ class Deployment:
     def supervisor(self) -> str:
         """The folder of the supervisor that runs it."""
         return self.command[_SUPERVISORS_PLACE]
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the LoRA adapters that are served beside the model."""
+        modules = self.config.get("lora-modules") or []
+        return tuple(adapter_name(str(module)) for module in modules)
 
     @property
     def config_text(self) -> str:

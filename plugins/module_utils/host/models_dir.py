@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, NamedTuple
@@ -101,10 +102,12 @@ class Safetensors(NamedTuple):
     Attributes:
         bytes: How long the file has to be.
         parameters: Numbers of its tensors by their format (`BF16`, `I32`), as the Hub counts them.
+        shapes: Each tensor's shape by its name.
     """
 
     bytes: int
     parameters: dict[str, int]
+    shapes: dict[str, list[int]]
 
 
 def header_length(start: bytes | None) -> int | None:
@@ -127,18 +130,21 @@ def parse_header(text: bytes) -> Safetensors | None:
     """
     try:
         header = json.loads(text)
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        header.pop("__metadata__", None)
+        shapes = {
+            name: [int(size) for size in tensor.get("shape", ())] for name, tensor in header.items()
+        }
         parameters: dict[str, int] = {}
-        for tensor in tensors:
+        for name, tensor in header.items():
             count = 1
-            for size in tensor.get("shape", ()):
-                count *= int(size)
-            name = str(tensor.get("dtype"))
-            parameters[name] = parameters.get(name, 0) + count
-        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+            for size in shapes[name]:
+                count *= size
+            form = str(tensor.get("dtype"))
+            parameters[form] = parameters.get(form, 0) + count
+        end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
-    return Safetensors(8 + len(text) + end, parameters)
+    return Safetensors(8 + len(text) + end, parameters, shapes)
 
 
 def read_header(host: Host, path: str) -> Safetensors | None:
@@ -180,6 +186,45 @@ def chosen_weights(
         if wanted:
             return format_, wanted
     return None, []
+
+
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# PEFT's names: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
+_LORA = re.compile(
+    r"(?:.*\.layers\.(?P<layer>[0-9]+)\.)?.*?(?P<module>[A-Za-z0-9_]+)\.lora_(?P<half>[AB])\."
+)
+
+
+def adapter(host: Host, directory: str, names: list[str]) -> dict[str, Any] | None:
+    """Reads a directory that holds a LoRA adapter, as PEFT saves one.
+
+    Args:
+        host: The machine.
+        directory: The adapter's directory.
+        names: What the directory lists.
+
+    Returns:
+        layers (how many of the model's it reaches into; None when its matrices cannot be read),
+        shapes (module to its width in and out); None for a directory without an adapter's weights.
+    """
+    if _ADAPTER_WEIGHTS not in names:
+        return None
+    header = read_header(host, f"{directory}/{_ADAPTER_WEIGHTS}")
+    layers, halves = 0, {}
+    for name, shape in (header.shapes if header is not None else {}).items():
+        match = _LORA.match(name)
+        if match is None or len(shape) != 2:
+            continue
+        layers = max(layers, int(match["layer"] or -1) + 1)
+        # lora_A is rank by in, lora_B is out by rank.
+        halves[match["module"], match["half"]] = shape[1] if match["half"] == "A" else shape[0]
+    return {
+        "layers": layers or None,
+        "shapes": {
+            module: [halves.get((module, "A")), halves.get((module, "B"))]
+            for module in sorted({module for module, _ in halves})
+        },
+    }
 
 
 def weights(host: Host, directory: str, names: list[str]) -> dict[str, Any]:
@@ -287,7 +332,7 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
 
     Returns:
         exists, is_directory, readable, names (what it lists, sorted), weights (see `weights`),
-        tokenizer, and what `described` says of its documents.
+        tokenizer, adapter (see `adapter`), and what `described` says of its documents.
     """
     exists = host.exists(directory)
     is_directory = host.is_dir(directory)
@@ -311,6 +356,7 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         "names": names,
         "weights": weights(host, directory, names),
         "tokenizer": has_tokenizer(present),
+        "adapter": adapter(host, directory, names),
         **said,
     }
 

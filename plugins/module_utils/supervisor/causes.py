@@ -1019,7 +1019,7 @@ CAUSES: tuple[Cause, ...] = (
         r"|(?:expected target modules|unsupported LoRA weight|does not support LoRA)"
         r"|adapter_config\.json",
         "a LoRA adapter cannot be loaded",
-        "See lora_modules in extra_args: the directory must have adapter_config.json, be made for "
+        "See the key lora: the directory must have adapter_config.json, be made for "
         "this model, and have target modules that the release knows.",
         not_frames=r"serving_models",
     ),

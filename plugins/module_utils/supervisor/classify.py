@@ -421,6 +421,14 @@ def _last_computed(samples: Sequence[Sample]) -> int:
     return 0
 
 
+def _first_reached(samples: Sequence[Sample]) -> int:
+    """Index of the first sample in which the server was reached; 0 for none."""
+    for index, sample in enumerate(samples):
+        if sample.health == 200 or sample.running is not None:
+            return index
+    return 0
+
+
 def _load(now: Sample) -> str:
     return f"{now.running or 0} running, {now.waiting or 0} waiting"
 
@@ -444,7 +452,9 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
             cause=found.cause.name if found else "engine_died",
         )
     last = _last_computed(samples)
-    still = now.at - samples[last].at
+    # While it started it could not compute: a long start is no silence.
+    since = samples[last or _first_reached(samples)]
+    still = now.at - since.at
     asked = now.completion
     unanswered = asked is not None and asked.outcome in ("waiting", "timeout")
     computed = last == len(samples) - 1 and last > 0
@@ -467,7 +477,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     requests = (now.running or 0) + (now.waiting or 0)
     if computed or not (requests or unanswered or silent or stopped):
         return _ready(samples, requests)
-    cores = _cores(samples[last], now, engine_only=True)
+    cores = _cores(since, now, engine_only=True)
     evidence = [f"no token for {still:.0f} s", _load(now) if now.running is not None else ""]
     if now.health is not None:
         evidence.append(f"/health answers {now.health}" if now.health else "/health is silent")

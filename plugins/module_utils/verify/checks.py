@@ -178,19 +178,25 @@ class Checks:
         return version
 
     def models(self) -> str:
-        """The model is served, with the wanted context length where one is wanted."""
+        """The model is served, with the wanted context length, and each of its adapters answers."""
         data = self.client.ask(Request("/v1/models")).json().get("data")
         if not isinstance(data, list):
             raise Wrong("/v1/models has no list of models")
         models = {entry.get("id"): entry for entry in data if isinstance(entry, dict)}
         model, wanted = self.client.model, self.subject.max_model_len
-        if model not in models:
-            raise Wrong(f"the server has {', '.join(map(str, models)) or 'no model'}, not {model}")
+        for name in (model, *self.subject.adapters):
+            if name not in models:
+                has = ", ".join(map(str, models)) or "no model"
+                raise Wrong(f"the server has {has}, not {name}")
         length = models[model].get("max_model_len")
         if wanted is not None and length != wanted:
             raise Wrong(f"{model} has max_model_len {length}, expected {wanted}")
         self.length = length if isinstance(length, int) else None
-        return f"{model}, max_model_len {length}"
+        for name in self.subject.adapters:
+            # The server lists an adapter before its matrices have met a request.
+            body = {"model": name, "prompt": "The", "max_tokens": 1, "temperature": 0}
+            self.client.ask(Request("/v1/completions", body)).must_be(200)
+        return ", ".join([f"{model}, max_model_len {length}", *self.subject.adapters])
 
     def streaming(self) -> str:
         """A stream brings text in several pieces, says why it ends, and ends in order."""

@@ -94,6 +94,7 @@ def subject_of(deployment: Deployment) -> Subject:
         gpus=tuple(deployment.gpus),
         gpu_memory_utilization=deployment.config.get("gpu-memory-utilization"),
         unit=deployment.unit_name,
+        adapters=deployment.adapters,
     )
 
 

@@ -327,6 +327,7 @@ class Subject:
         gpus: UUIDs of the GPUs that it uses.
         gpu_memory_utilization: The share of a GPU's memory that it may take.
         unit: Its systemd unit, where it runs on this machine.
+        adapters: Names of the LoRA adapters that are served beside the model.
     """
 
     name: str
@@ -337,3 +338,4 @@ class Subject:
     gpus: tuple[str, ...] = ()
     gpu_memory_utilization: float | None = None
     unit: str | None = None
+    adapters: tuple[str, ...] = ()

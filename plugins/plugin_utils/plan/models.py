@@ -10,6 +10,7 @@ in which a directory is told (`models_dir.read_one`), so that every rule works o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +24,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names impor
     snapshot_path,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import whole_number
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     quoted,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    Adapter,
     Instance,
     Wanted,
 )
@@ -48,9 +49,6 @@ _REFUSALS: dict[str, tuple[str, str]] = {
 # Of config.json, and of what stands in its place in Mistral's own format.
 MISTRAL_CONFIG = "params.json"
 _MISTRAL_FLAGS = ("config-format", "load-format", "tokenizer-mode")
-
-# vllm 0.14.1 and 0.26.0, vllm/config/lora.py: MaxLoRARanks.
-_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,13 @@ class Model:
         return self.config
 
 
-def hub_request(instance: Instance) -> dict[str, Any] | None:
+def name_of(model: str) -> str:
+    """Return a name for what is served of a repository or directory: `Org/A-B` gives `a-b`."""
+    words = model.rstrip("/").rsplit("/", 1)[-1].lower()
+    return re.sub(r"[^a-z0-9._-]", "-", words).strip("._-")[:63] or "model"
+
+
+def hub_request(instance: Instance | Adapter) -> dict[str, Any] | None:
     """Return what to ask of an instance's repository; None for a directory, and for mistakes.
 
     Returns:
@@ -105,7 +109,7 @@ def hub_request(instance: Instance) -> dict[str, Any] | None:
     }
 
 
-def hub_entry(instance: Instance, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+def hub_entry(instance: Instance | Adapter, facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is known of an instance's repository (`facts.hub`); empty where nothing is."""
     request = hub_request(instance) or {}
     for entry in fact.rows(facts, "hub"):
@@ -114,7 +118,9 @@ def hub_entry(instance: Instance, facts: Mapping[str, Any]) -> Mapping[str, Any]
     return {}
 
 
-def model_path(instance: Instance, wanted: Wanted, facts: Mapping[str, Any]) -> str | None:
+def model_path(
+    instance: Instance | Adapter, wanted: Wanted, facts: Mapping[str, Any]
+) -> str | None:
     """Return where an instance's model lies on the host, or None when only its download tells.
 
     A Hub model at a commit has a fixed place in the Hub's cache layout.
@@ -129,7 +135,7 @@ def model_path(instance: Instance, wanted: Wanted, facts: Mapping[str, Any]) -> 
     return None
 
 
-def is_known(instance: Instance, wanted: Wanted, facts: Mapping[str, Any]) -> bool:
+def is_known(instance: Instance | Adapter, wanted: Wanted, facts: Mapping[str, Any]) -> bool:
     """Tell whether the facts say what a repository's model is, and how large; true for a directory.
 
     What another tool left half, or a download that was cut, does not say it.
@@ -150,7 +156,7 @@ def questions(wanted: Wanted, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         Entries of `models` as `hf_model_info` takes them.
     """
     asked: list[dict[str, Any]] = []
-    for instance in wanted.instances:
+    for instance in wanted.sources:
         request = hub_request(instance)
         if request is not None and not is_known(instance, wanted, facts):
             request["commit"] = fact.text(hub_entry(instance, facts), "commit")
@@ -180,7 +186,7 @@ def answered(facts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
 def downloads_of(wanted: Wanted, facts: Mapping[str, Any]) -> dict[str, int]:
     """Return the bytes that are still to be fetched, by repository, where they are known."""
     found = {}
-    for instance in wanted.instances:
+    for instance in wanted.sources:
         entry = hub_entry(instance, facts)
         missing = fact.integer(entry, "download_bytes")
         if missing:
@@ -189,23 +195,28 @@ def downloads_of(wanted: Wanted, facts: Mapping[str, Any]) -> dict[str, int]:
 
 
 def describe(
-    instance: Instance, wanted: Wanted, facts: Mapping[str, Any], model: Model | None
+    instance: Instance | Adapter, wanted: Wanted, facts: Mapping[str, Any], known: bool
 ) -> dict[str, Any]:
-    """Return an instance's `model` in the plan."""
+    """Return an instance's `model` in the plan, or what is said of one of its adapters.
+
+    Args:
+        instance: The instance, or the adapter.
+        wanted: The whole wanted state.
+        facts: The facts.
+        known: Whether it is known what the model is.
+    """
     entry = hub_entry(instance, facts)
     missing = fact.integer(entry, "download_bytes")
-    if missing is None and not instance.local and model is not None:
+    if missing is None and not instance.local and known:
         missing = 0
-    known = None
-    if model is not None:
-        known = "hub" if fact.text(entry, "asked") else "files"
+    by = "hub" if fact.text(entry, "asked") else "files"
     return {
         "source": "local" if instance.local else "hub",
         "repo_id": None if instance.local else instance.model or None,
         "revision": None if instance.local else instance.revision,
         "commit": None if instance.local else fact.text(entry, "commit"),
         "path": model_path(instance, wanted, facts),
-        "known": known,
+        "known": by if known else None,
         "download_bytes": None if instance.local else missing,
     }
 
@@ -242,7 +253,7 @@ def check_model(
             else f"the model role resolves {instance.revision or 'main'} to a commit and records "
             "it",
         )
-    if _refused(instance, wanted, entry, findings):
+    if refused(instance, wanted, entry, findings):
         return None
     if not is_known(instance, wanted, facts) and not entry.get("asked"):
         findings.note(
@@ -264,8 +275,8 @@ def check_model(
     return _checked(instance, instance.model, path or "", row, bases, findings)
 
 
-def _refused(
-    instance: Instance, wanted: Wanted, entry: Mapping[str, Any], findings: Findings
+def refused(
+    instance: Instance | Adapter, wanted: Wanted, entry: Mapping[str, Any], findings: Findings
 ) -> bool:
     """Report a Hub that refuses a repository; tell whether it does."""
     error = fact.mapping(entry, "error")
@@ -407,15 +418,13 @@ def _without_config(
 
 def _adapter(instance: Instance, place: str, adapter: Mapping[str, Any]) -> tuple[str, str, str]:
     base = fact.text(adapter, "base_model_name_or_path")
-    rank = fact.integer(adapter, "r") or whole_number(adapter.get("r")) or 0
-    slots = next((one for one in _LORA_RANKS if one >= rank), _LORA_RANKS[-1])
-    model = f"set model: {base}" if base else "set model to the one that it was made for"
-    where = place if instance.local else f"/DIRECTORY, where you bring {place}"
-    arguments = f"{{enable_lora: true, max_lora_rank: {slots}, lora_modules: [NAME={where}]}}"
+    source = instance.model if instance.revision is None else None
+    pinned = f"{{model: {instance.model}, revision: {instance.revision}}}"
     return (
         "model-adapter",
         f"{place} is an adapter (LoRA)" + (f" of {base}" if base else "") + ", not a model",
-        f"{model}, and extra_args: {arguments}",
+        (f"set model: {base}" if base else "set model to the one that it was made for")
+        + f", and lora: {{{name_of(instance.model)}: {source or pinned}}}",
     )
 
 

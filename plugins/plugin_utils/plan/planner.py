@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.adapters import (
+    plan_adapters,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.architectures import (
     check_architecture,
 )
@@ -77,7 +80,6 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release im
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.serving import (
     build_config,
     build_environment,
-    default_served_name,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings import (
     check_settings,
@@ -226,9 +228,12 @@ def _plan_instance(
     if host.accelerator == "cuda":
         situation = _situation(instance, host, model, gpus, dtype)
         backend = plan_backend(instance, situation, gpus, host.data, findings)
-    described = describe(instance, host.wanted, host.facts, model)
+    described = describe(instance, host.wanted, host.facts, model is not None)
     path = described["path"]
-    config = build_config(instance, host.accelerator, path, extra, backend)
+    adapters, lora_flags = plan_adapters(
+        instance, model, host.wanted, host.facts, host.data.flags, findings
+    )
+    config = build_config(instance, host.accelerator, path, {**lora_flags, **extra}, backend)
     if memory is not None and instance.max_model_len is None:
         own = model_length(model) if model is not None else None
         if own is not None and memory["max_model_len"] < own:
@@ -240,8 +245,9 @@ def _plan_instance(
         "host": instance.host,
         "port": instance.port,
         "url": own_url(instance.host, instance.port),
-        "served_model_name": default_served_name(instance),
+        "served_model_name": instance.served_name,
         "model": described,
+        "lora": adapters,
         "config": config,
         "environment": build_environment(
             instance,

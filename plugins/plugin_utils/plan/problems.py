@@ -306,7 +306,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "model-adapter": Kind(
         "What is given as a model is an adapter (LoRA) of one.",
-        "Name the base model in the message as `model`, and the adapter in `extra_args`.",
+        "Name the base model in the message as `model`, and the adapter in `lora`.",
     ),
     "model-not-directory": Kind(
         "The model's path is not a directory.",
@@ -338,6 +338,14 @@ PROBLEMS: dict[str, Kind] = {
         "The directory or repository holds no tokenizer.",
         "Copy `tokenizer.json` and `tokenizer_config.json` too.",
     ),
+    "adapter-unusable": Kind(
+        "A LoRA adapter that vLLM does not load.",
+        "Merge it into the model, or take another; the message says what is wrong with it.",
+    ),
+    "adapter-of-another-model": Kind(
+        "A LoRA adapter whose matrices do not fit the model.",
+        "Serve it with its base, which the message names, or take an adapter of this model.",
+    ),
 }
 
 NOTES: dict[str, str] = {
@@ -360,6 +368,8 @@ NOTES: dict[str, str] = {
     "gpu-display": "A display uses the GPU's memory.",
     "gpu-mixed": "The GPUs of one instance differ.",
     "gpu-memory-tight": "Free GPU memory is barely enough at this moment.",
+    "adapter-not-on-host": "A LoRA adapter is not on the host, so its rank is not known.",
+    "adapter-base-differs": "A LoRA adapter names another base than the model that is served.",
     "architecture-not-listed": "An environment of one's own may know the model's architecture.",
     "graphs-tight": "CUDA graphs may not fit beside the budget.",
     "dtype-fallback": "vLLM will use another number format than the model's own.",

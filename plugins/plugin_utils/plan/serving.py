@@ -43,13 +43,6 @@ _RESERVED: dict[str, str] = {
 BACKEND_VARIABLE = "VLLM_ATTENTION_BACKEND"
 
 
-def default_served_name(instance: Instance) -> str:
-    """Return the name under which requests ask for the model."""
-    if instance.served_model_name is not None:
-        return instance.served_model_name
-    return instance.name if instance.local else instance.model
-
-
 def build_config(
     instance: Instance,
     accelerator: str,
@@ -73,7 +66,7 @@ def build_config(
     config: dict[str, Any] = {}
     if path is not None:
         config["model"] = path
-    config["served-model-name"] = default_served_name(instance)
+    config["served-model-name"] = instance.served_name
     config["host"] = instance.host
     config["port"] = instance.port
     if instance.dtype != "auto":

@@ -13,7 +13,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
@@ -62,6 +63,35 @@ _FORMS: dict[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Adapter:
+    """A wanted LoRA adapter of an instance.
+
+    Attributes:
+        where: Its place in the inventory, `vllm_instances[0].lora.sql`.
+        name: What requests call it.
+        model: A repository of the Hub, or a directory of the host.
+        revision: Commit, tag or branch of the repository; None for its main branch.
+    """
+
+    where: str
+    name: str
+    model: str
+    revision: str | None = None
+    # As an instance has them: an adapter is looked at, and fetched, as a model is.
+    bad: ClassVar[frozenset[str]] = frozenset()
+    extra_args: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def at(self, _key: str) -> str:
+        """Return where a key of this adapter stands in the inventory."""
+        return self.where
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a directory of the host rather than a Hub repository."""
+        return self.model.startswith("/")
+
+
 @dataclass
 class Instance:
     """One wanted instance after its keys were checked.
@@ -74,6 +104,7 @@ class Instance:
         gpus: UUIDs and indices, as given; None means "let the plan choose".
         cpu_kvcache_space: GiB.
         limits: `memory_max` and `tasks_max` as systemd takes them, where they are given.
+        lora: Its adapters by name, in the inventory's order.
     """
 
     where: str
@@ -97,6 +128,7 @@ class Instance:
     environment: dict[str, str] = field(default_factory=dict)
     extra_args: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
+    lora: dict[str, Adapter] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
 
@@ -108,6 +140,13 @@ class Instance:
     def local(self) -> bool:
         """Whether the model is a directory of the host rather than a Hub repository."""
         return self.model.startswith("/")
+
+    @property
+    def served_name(self) -> str:
+        """The name under which requests ask for the model."""
+        if self.served_model_name is not None:
+            return self.served_model_name
+        return self.name if self.local else self.model
 
     @property
     def unit(self) -> str:
@@ -146,6 +185,14 @@ class Wanted:
     endpoint: str = "https://huggingface.co"
     has_token: bool = False
     instances: list[Instance] = field(default_factory=list)
+
+    @property
+    def sources(self) -> list[Instance | Adapter]:
+        """Whatever comes from the Hub or a directory: each instance's model, then its adapters."""
+        found: list[Instance | Adapter] = []
+        for instance in self.instances:
+            found += [instance, *instance.lora.values()]
+        return found
 
     @property
     def hub(self) -> str:
@@ -352,6 +399,7 @@ INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
     "environment": ("mapping", None),
     "extra_args": ("mapping", None),
     "limits": ("mapping", None),
+    "lora": ("mapping", None),
 }
 
 # systemd.resource-control(5): MemoryMax= takes bytes with K, M, G or T to the base 1024, a part of
@@ -517,7 +565,7 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
             findings.problem(complaint[0], f"{where}.{key}", complaint[1], complaint[2])
             continue
         instance.given.add(key)
-        if key not in ("gpus", "environment", "extra_args", "limits"):
+        if key not in ("gpus", "environment", "extra_args", "limits", "lora"):
             setattr(instance, key, value)
     if "gpus" in instance.given:
         instance.gpus = _read_gpus(raw["gpus"], instance, findings)
@@ -527,6 +575,8 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
         instance.extra_args = _read_extra_args(raw["extra_args"], instance, findings)
     if "limits" in instance.given:
         instance.limits = _read_limits(raw["limits"], instance, findings)
+    if "lora" in instance.given:
+        instance.lora = _read_lora(raw["lora"], instance, findings)
     _check_tool_calling(instance, findings)
     if instance.local and instance.revision is not None:
         findings.note(
@@ -641,6 +691,54 @@ def _read_limits(raw: Mapping[Any, Any], instance: Instance, findings: Findings)
         else:
             limits[key] = str(value)
     return limits
+
+
+_ADAPTER_KEYS: dict[str, _Check] = {"model": _check_model, "revision": _check_revision}
+
+
+def _read_lora(
+    raw: Mapping[Any, Any], instance: Instance, findings: Findings
+) -> dict[str, Adapter]:
+    adapters: dict[str, Adapter] = {}
+    for name, given in raw.items():
+        where = f"{instance.where}.lora.{name}"
+        source = {"model": given} if isinstance(given, str) else given
+        if not isinstance(source, Mapping) or source.get("model") is None:
+            findings.problem(
+                "wrong-type",
+                where,
+                f"{shown(given)} is not an adapter",
+                "write a repository as org/name, a directory, or a dictionary with model",
+            )
+            continue
+        complaints = [
+            ("unknown-key", f"an adapter has no key {shown(key)}", "it takes model and revision")
+            if key not in _ADAPTER_KEYS
+            else ("wrong-type", f"{shown(value)} is not a string", _form_remedy("text"))
+            if not isinstance(value, str)
+            else _ADAPTER_KEYS[key](value)
+            for key, value in source.items()
+            if value is not None
+        ]
+        complaints.append(
+            _check_served_name(name)
+            if isinstance(name, str)
+            else ("wrong-type", f"{shown(name)} is not a string", _form_remedy("text"))
+        )
+        if name == instance.served_name:
+            complaints.append(
+                (
+                    "duplicate-name",
+                    "the model itself is served under this name",
+                    "give the adapter another name",
+                )
+            )
+        found = [complaint for complaint in complaints if complaint is not None]
+        for code, message, remedy in found:
+            findings.problem(code, where, message, remedy)
+        if not found:
+            adapters[name] = Adapter(where, name, source["model"], source.get("revision"))
+    return adapters
 
 
 def bytes_of(limit: str, total: int) -> int | None:

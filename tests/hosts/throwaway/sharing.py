@@ -26,6 +26,10 @@ from .common import HostsError, say
 PART = ".harvest-"
 """What names of unfinished transfers begin with."""
 
+UVS_PART = ".tmp"
+"""The same for uv, another one of which may be at work in the cache: tempfile's default prefix
+(https://docs.rs/tempfile/latest/tempfile/struct.Builder.html#method.prefix)."""
+
 
 @dataclass
 class Tally:
@@ -122,7 +126,7 @@ def put_tree(source: Path, target: Path, put: Callable[[str, Path], Tally]) -> T
     tally = Tally()
     with os.scandir(source) as entries:
         for entry in entries:
-            if entry.name.startswith(PART):
+            if entry.name.startswith((PART, UVS_PART)):
                 continue
             to = target / entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -203,7 +207,7 @@ def _copy_new(source: Path, target: Path, part: Path) -> Tally:
     tally = Tally()
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
         to = target / entry.name
-        if entry.name.startswith(PART):
+        if entry.name.startswith((PART, UVS_PART)):
             continue
         is_directory = entry.is_dir(follow_symlinks=False)
         if is_directory and to.is_dir() and not to.is_symlink():

@@ -55,6 +55,7 @@ def instance(name: str, repo_id: str | None, revision: str | None = None, **chan
     return {
         "name": name,
         "model": model,
+        "lora": [],
         "config": {"port": 8000, "model": repo_id},
         "environment": {"A": "b"},
         "limits": {},
@@ -119,6 +120,27 @@ def test_each_instance_has_its_models_directory() -> None:
     assert model_paths([instance("b", None)], [], []) == {"b": "/srv/m"}
     with pytest.raises(ValueError, match="zip"):
         model_paths(OTHER, requests, [{"path": "/hub/1"}])
+
+
+def test_adapters_are_fetched_like_models_and_given_to_vllm_with_their_directories() -> None:
+    hub = {"name": "sql", "source": "hub", "repo_id": "o/sql", "revision": None, "path": None}
+    local = {"name": "a=b,c", "source": "local", "repo_id": None, "revision": None, "path": "/l"}
+    one = instance(
+        "a", "o/m", lora=[hub, local], config={"trust-remote-code": True, "enable-lora": True}
+    )
+    requests = model_requests([one])
+    assert requests == [
+        {"repo_id": "o/m", "revision": "main", "trust_remote_code": True},
+        {"repo_id": "o/sql", "revision": "main", "trust_remote_code": False},
+    ]
+    paths = model_paths([one], requests, [{"path": "/hub/m"}, {"path": "/hub/sql"}])
+    assert paths == {"a": "/hub/m", "a/sql": "/hub/sql", "a/a=b,c": "/l"}
+    plan = {"runtime": {"venv": "/v"}, "instances": [one]}
+    (served,) = service_instances(plan, paths, {"a": "1" * 40})
+    assert served["config"]["lora-modules"] == [
+        '{"name": "sql", "path": "/hub/sql"}',
+        '{"name": "a=b,c", "path": "/l"}',
+    ]
 
 
 def test_each_instance_of_the_hub_has_its_models_commit() -> None:

@@ -63,6 +63,7 @@ def test_one_file():
             "incomplete": [],
         },
         "tokenizer": True,
+        "adapter": None,
     }
 
 
@@ -325,3 +326,49 @@ def test_on_this_machine(tmp_path):
     assert facts["config"] == {"hidden_size": 8}
     assert facts["weights"]["missing"] == ["gone.safetensors"]
     assert facts["weights"]["incomplete"] == ["cut.safetensors"]
+
+
+def lora(tensors: dict[str, list[int]]) -> bytes:
+    """A safetensors file with a header alone, as PEFT names its tensors."""
+    header = json.dumps(
+        {
+            "__metadata__": {"format": "pt"},
+            **{
+                f"base_model.model.model.{name}.weight": {
+                    "dtype": "F32",
+                    "shape": shape,
+                    "data_offsets": [0, 0],
+                }
+                for name, shape in tensors.items()
+            },
+        }
+    ).encode()
+    return struct.pack("<Q", len(header)) + header
+
+
+def test_an_adapters_matrices_are_read_from_its_header() -> None:
+    files = {
+        "/m/adapter_config.json": '{"peft_type": "LORA", "r": 8}',
+        "/m/adapter_model.safetensors": lora(
+            {
+                "layers.0.self_attn.q_proj.lora_A": [8, 576],
+                "layers.29.self_attn.q_proj.lora_B": [576, 8],
+                "layers.3.mlp.down_proj.lora_A": [8, 1536],
+                "lm_head.lora_A": [8, 576],
+                "layers.31.self_attn.q_proj.lora_magnitude_vector": [576],
+            }
+        ),
+    }
+    found = models_dir.read_one(FakeHost(files), "/m")
+    assert found["documents"]["adapter_config.json"] == {"peft_type": "LORA", "r": 8}
+    assert found["adapter"] == {
+        "layers": 30,
+        "shapes": {"down_proj": [1536, None], "lm_head": [576, None], "q_proj": [576, 576]},
+    }
+
+
+def test_an_adapter_that_cannot_be_read() -> None:
+    files = {"/m/adapter_config.json": "{", "/m/adapter_model.safetensors": b"12345678{"}
+    nothing = {"layers": None, "shapes": {}}
+    assert models_dir.read_one(FakeHost(files), "/m")["adapter"] == nothing
+    assert models_dir.read_one(FakeHost({"/m/config.json": "{}"}), "/m")["adapter"] is None

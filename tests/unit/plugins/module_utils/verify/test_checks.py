@@ -8,6 +8,7 @@ The check that runs a model's code needs systemd: tests/integration/verify has i
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -403,3 +404,32 @@ def test_a_stream_that_drips_for_ever_is_ended(server: ScriptedServer, client: C
     result = Checks(client, SUBJECT, None).run(entry)
     assert result["outcome"] == "failed"
     assert result["seconds"] < 5
+
+
+ADAPTED = dataclasses.replace(SUBJECT, adapters=("sql", "law"))
+LISTED = {"data": [{"id": name, "max_model_len": LENGTH} for name in (MODEL, "sql", "law")]}
+
+
+def of_models(server: ScriptedServer, client: Client, **script: Any) -> dict[str, Any]:
+    server.script.update(script)
+    (check,) = read_suite(["models"], [], "warning", "m")
+    return Checks(client, ADAPTED, FakeMachine()).run(check)
+
+
+def test_each_adapter_is_listed_and_answers(server: ScriptedServer, client: Client) -> None:
+    result = of_models(server, client, **{"/v1/models": LISTED})
+    assert (result["outcome"], result["detail"]) == ("passed", "m, max_model_len 128, sql, law")
+    alone = {"data": LISTED["data"][:2]}
+    result = of_models(server, client, **{"/v1/models": alone})
+    assert (result["outcome"], result["detail"]) == ("failed", "the server has m, sql, not law")
+
+
+def test_an_adapter_that_is_listed_and_does_not_answer(
+    server: ScriptedServer, client: Client
+) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        return (500, b"size mismatch") if body["model"] == "law" else {"usage": {}}
+
+    result = of_models(server, client, **{"/v1/models": LISTED, "/v1/completions": answer})
+    assert result["outcome"] == "failed"
+    assert "size mismatch" in result["detail"]

@@ -101,6 +101,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "enable_auto_tool_choice": {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"},
     "tool_call_parser": {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"},
     "cpu_kvcache_space": {"cpu_kvcache_space": 2},
+    "lora": {"lora": {"sql": "org/sql", "law": "org/law"}},
 }
 
 
