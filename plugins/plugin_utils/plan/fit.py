@@ -1,0 +1,241 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host can serve: each of some models planned on its own, as if nothing else were there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import ceiling
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import snapshot_path
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import answered
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report import fill, table
+
+# What is wrong with an instance at these keys has nothing to do with the model.
+_NOT_THE_MODELS = ("name", "host", "port")
+_FIRST = "vllm_instances[0]"
+# Stands for the commit of a model of which the collection itself tells; there is none like it.
+_NO_COMMIT = "0" * 40
+# A stream that people notice: a question and an answer of this many tokens together.
+STREAM = 4096
+
+
+def name_of(repo_id: str) -> str:
+    """Return a name for an instance of a repository: `Qwen/Qwen3-8B-AWQ` gives `qwen3-8b-awq`."""
+    words = repo_id.rstrip("/").rsplit("/", 1)[-1].lower()
+    kept = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in words)
+    return kept.strip("._-")[:63] or "model"
+
+
+def known_models(shipped: Mapping[str, Any], hub: str) -> dict[str, Any]:
+    """Return what ships with the collection of some models, as `answered` takes what a Hub said.
+
+    Args:
+        shipped: `plan/data/candidates.yml`.
+        hub: The host's cache of models.
+    """
+    entries, models = [], {}
+    for repo_id, model in fact.mapping(shipped, "models").items():
+        size = fact.integer(model, "weights_bytes")
+        path = snapshot_path(hub, repo_id, _NO_COMMIT)
+        entries.append(
+            {
+                "repo_id": repo_id,
+                "revision": "main",
+                "commit": _NO_COMMIT,
+                "path": path,
+                "bytes": size,
+                "download_bytes": size,
+                "asked": "the collection",
+                "error": None,
+                "base_models": [],
+            }
+        )
+        models[path] = {
+            "exists": True,
+            "is_directory": True,
+            "readable": True,
+            "config": fact.mapping(model, "config"),
+            "weights": {
+                "format": "safetensors",
+                "files": [{"name": "model.safetensors", "bytes": size}],
+                "bytes": size,
+                "missing": [],
+                "incomplete": [],
+            },
+            "tokenizer": True,
+        }
+    return {"hub": entries, "models": models}
+
+
+def fit(
+    raw: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    data: ReleaseData,
+    wanted: Iterable[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Plan each model alone on the host, with as few of its GPUs as it takes.
+
+    Args:
+        raw: The wanted state without instances, as `make_plan` takes it.
+        facts: The facts, with what is known of the models (`answered`).
+        data: The release's data.
+        wanted: The models, each as keys of an instance: `model` at least.
+
+    Returns:
+        A row for each, in their order: `model`, `fits`, `gpus` (how many), `quantization`,
+        `max_model_len` (the longest context, in tokens), `streams` (of 4096 tokens at once),
+        `weights_bytes`, `download_bytes`, `tokens_per_second` (of one stream, at most; null where
+        not known), `why` (what stands in the way, each with its remedy) and `instance` (the lines
+        of the inventory).
+    """
+    return [
+        _one({"name": name_of(str(one.get("model"))), **one}, raw, facts, data) for one in wanted
+    ]
+
+
+def _one(
+    instance: dict[str, Any],
+    raw: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    data: ReleaseData,
+) -> dict[str, Any]:
+    answering = [row for row in fact.rows(facts, "gpu", "gpus") if row.get("lost") is not True]
+    sizes = [size for size in (1, 2, 4, 8) if size == 1 or size <= len(answering)]
+    if "tensor_parallel_size" in instance:
+        sizes = [instance["tensor_parallel_size"]]
+    tried = []
+    for size in sizes:
+        keys = instance if size == 1 else {**instance, "tensor_parallel_size": size}
+        row = _row(keys, make_plan({**raw, "instances": [keys]}, facts, data), facts, data)
+        if row["fits"]:
+            return row
+        tried.append(row)
+    # What stands in the way with the most GPUs is not their number.
+    return tried[-1]
+
+
+def _row(
+    instance: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    data: ReleaseData,
+) -> dict[str, Any]:
+    (planned,) = plan["instances"]
+    why = [
+        f"{problem['message']} — {problem['remedy']}"
+        for problem in plan["problems"]
+        if problem["where"].startswith(_FIRST)
+        and problem["where"].removeprefix(f"{_FIRST}.") not in _NOT_THE_MODELS
+    ]
+    memory = planned["memory"]
+    used = [row for row in fact.rows(facts, "gpu", "gpus") if row.get("uuid") in planned["gpus"]]
+    config = fact.mapping(facts, "models", planned["model"]["path"] or "", "config")
+    return {
+        "model": instance["model"],
+        "fits": not why and memory is not None,
+        "gpus": len(planned["gpus"]) if plan["accelerator"] == "cuda" else 0,
+        "quantization": fact.text(config, "quantization_config", "quant_method"),
+        "max_model_len": memory["max_model_len"] if memory and not why else None,
+        "streams": memory["kv_cache_tokens"] // STREAM if memory and not why else None,
+        "weights_bytes": memory["weights_bytes"] if memory else None,
+        "download_bytes": planned["model"]["download_bytes"],
+        "tokens_per_second": _speed(planned, config, used, data) if not why else None,
+        "why": why
+        or (
+            ["it is not known how much memory it needs; vLLM decides at start"]
+            if not memory
+            else []
+        ),
+        "instance": dict(instance),
+    }
+
+
+def _speed(
+    planned: Mapping[str, Any],
+    config: Mapping[str, Any],
+    gpus: Sequence[Mapping[str, Any]],
+    data: ReleaseData,
+) -> float | None:
+    """The most tokens a second of one stream; the memory's bandwidth is that of the data sheet."""
+    sheet = fact.mapping(data.rules, "gpus", "bandwidth_gb_per_second")
+    speeds = [fact.number(sheet, str(gpu.get("name"))) for gpu in gpus]
+    known = [speed for speed in speeds if speed is not None]
+    if not known or len(known) != len(speeds):
+        return None
+    tied = config.get("tie_word_embeddings") is True
+    limit = ceiling.make(planned["memory"], config, tied, planned["config"], gpus, min(known) * 1e9)
+    figures = ceiling.at(limit, 1, 0, 0)
+    return None if figures is None else figures["output_throughput"]
+
+
+def with_shipped(
+    facts: Mapping[str, Any], shipped: Mapping[str, Any], hub: str, asked: Iterable[str]
+) -> dict[str, Any]:
+    """Return the facts with what ships of those models that nothing else is known of.
+
+    Args:
+        facts: The facts.
+        shipped: `plan/data/candidates.yml`.
+        hub: The host's cache of models.
+        asked: Repositories that the user named, of which the Hub knows more.
+    """
+    known = {entry.get("repo_id") for entry in fact.rows(facts, "hub") if entry.get("commit")}
+    models = fact.mapping(shipped, "models")
+    left = {key: model for key, model in models.items() if key not in known | set(asked)}
+    return answered(facts, known_models({"models": left}, hub))
+
+
+def render_fit(rows: Sequence[Mapping[str, Any]], release: str) -> str:
+    """Return the rows of `fit` as text: a table, why the others do not fit, and inventory lines.
+
+    Args:
+        rows: What `fit` returned.
+        release: vLLM's version.
+    """
+    lines = [f"Served by vLLM {release}, each alone on this host", ""]
+    fitting = [row for row in rows if row["fits"]]
+    head = (
+        "model",
+        "quantization",
+        "GPUs",
+        "context",
+        f"streams of {STREAM}",
+        "weights",
+        "tokens/s",
+    )
+    lines += table(
+        [
+            head,
+            *(
+                (
+                    row["model"],
+                    row["quantization"] or "-",
+                    str(row["gpus"] or "-"),
+                    str(row["max_model_len"]),
+                    str(row["streams"]),
+                    fact.gib(row["weights_bytes"]),
+                    f"≤ {row['tokens_per_second']:.0f}" if row["tokens_per_second"] else "-",
+                )
+                for row in fitting
+            ),
+        ]
+        if fitting
+        else [("nothing of these fits",)]
+    )
+    for row in rows:
+        if not row["fits"]:
+            lines += ["", f"  {row['model']} does not fit:" if row["why"] else f"  {row['model']}"]
+            lines += [line for why in row["why"] for line in fill(why, "    ", "    ")]
+    if fitting:
+        lines += ["", "Lines for the inventory", "", "vllm_instances:"]
+        for row in fitting:
+            keys = [f"{key}: {json.dumps(value)}" for key, value in row["instance"].items()]
+            lines += [f"  - {keys[0]}", *(f"    {key}" for key in keys[1:])]
+    return "\n".join(lines)
