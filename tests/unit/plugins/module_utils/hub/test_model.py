@@ -46,7 +46,8 @@ class Caller:
             "verify": "size",
             "fetch": True,
             **dict.fromkeys(["revision", "update", "trust_remote_code", "token", "copy_from"]),
-            **dict.fromkeys(["allow_patterns", "ignore_patterns", "progress"]),
+            **dict.fromkeys(["allow_patterns", "ignore_patterns", "progress", "asked_by"]),
+            "lock_timeout": 10,
             **params,
         }
 

@@ -101,6 +101,7 @@ def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any
         "unit": UNIT,
         "instances": [instance],
         "removed_instances": [],
+        "known_instances": None,
         "keep_releases": 2,
         "start_stall": 120,
         "starts": 5,
