@@ -68,6 +68,9 @@ class Other:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
 
 
 @pytest.fixture
