@@ -18,10 +18,12 @@ SCHEMA = 1
 NOT_THE_BACKENDS = frozenset(
     {
         "bad_configuration",
+        "bad_environment",
         "bad_model_path",
         "batched_tokens",
         "chat_template",
         "cpu_instruction",
+        "cpu_kv_cache_too_large",
         "cuda_compat",
         "custom_code",
         "damaged_weights",
@@ -36,6 +38,8 @@ NOT_THE_BACKENDS = frozenset(
         "heads_not_divisible",
         "host_not_here",
         "lfs_pointer",
+        "load_format",
+        "lora_not_loaded",
         "lora_rank",
         "max_model_len_too_large",
         "model_access",
@@ -43,9 +47,11 @@ NOT_THE_BACKENDS = frozenset(
         "model_not_supported",
         "no_gpu",
         "port_in_use",
+        "quantization_deprecated",
         "quantization_mismatch",
         "quantization_not_supported",
         "rendezvous_port",
+        "speculative_config",
         "storage_failed",
         "tls_files",
         "too_few_gpus",
@@ -55,6 +61,7 @@ NOT_THE_BACKENDS = frozenset(
         "unknown_parser",
         "weights_do_not_fit",
         "weights_do_not_match",
+        "wrong_runner",
     }
 )
 """Causes of a failed start (`supervisor/causes.py`) that are there with every backend."""

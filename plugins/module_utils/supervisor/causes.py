@@ -159,6 +159,11 @@ _ANOTHER_PORT = (
     "as site.yml does; where it comes back, environment: {VLLM_PORT: a free port of your choice}. "
     "The instance's own port need not change."
 )
+_REFUSED_VARIABLE = "vLLM refuses the value of an environment variable"
+_OTHER_VALUE = (
+    "Correct environment of the instance, or what a drop-in of yours sets; the line names the "
+    "variable, and often the values that there are."
+)
 _DRAWN_AGAIN = "systemd starts the server again, which draws another port."
 
 # Folders of compiled code: the unit's variables for torch's inductor and Triton, and vLLM's own.
@@ -430,6 +435,31 @@ CAUSES: tuple[Cause, ...] = (
         "Lower max_model_len, or raise gpu_memory_utilization (on CPU: cpu_kvcache_space). If no "
         "length fits, the weights leave no room: take a quantized model, or more gpus.",
         advise=_estimated_length,
+    ),
+    # vllm/v1/core/kv_cache_utils.py: max_model_len auto.
+    _cause(
+        "kv_cache_too_small",
+        r"Cannot auto-fit max_model_len",
+        "the KV cache has no room for a single token",
+        "Raise gpu_memory_utilization (on CPU: cpu_kvcache_space). If that does not help, the "
+        "weights leave no room: take a quantized model, or more gpus.",
+    ),
+    # vllm/v1/worker/cpu_worker.py determine_available_memory, 0.26.0.
+    _cause(
+        "cpu_kv_cache_too_large",
+        r"Available memory on node .*\bk[vV][ _]cache\b.* is less than requested",
+        "the host has less memory free than cpu_kvcache_space asks for",
+        "Lower cpu_kvcache_space of the instance below what the line says is free, or end other "
+        "processes of the host.",
+    ),
+    # vllm/config/compilation.py resolve_cudagraph_mode_and_sizes: models with state-space layers.
+    _cause(
+        "mamba_blocks",
+        r"max_num_seqs \(\d+\) exceeds (?:the )?available Mamba cache blocks \((?P<most>\d+)\)",
+        "max_num_seqs is larger than what the model's state-space layers have room for",
+        "Lower max_num_seqs, or raise gpu_memory_utilization. enforce_eager: true needs no such "
+        "room for CUDA graphs.",
+        advise=lambda match: f"max_num_seqs: {match.group('most')} is the most. ",
     ),
     # vllm/v1/worker/gpu_model_runner.py _dummy_sampler_run; vllm#27508.
     _cause(
@@ -963,6 +993,18 @@ CAUSES: tuple[Cause, ...] = (
         "See model (and tokenizer) in /etc/vllm/INSTANCE.yaml; run site.yml to fetch the model "
         "again, or mount the directory.",
     ),
+    # vllm/model_executor/model_loader: weight_utils.py, bitsandbytes_loader.py,
+    # runai_streamer_loader.py; vllm/transformers_utils/config.py.
+    _cause(
+        "bad_model_path",
+        r"Weight files referenced in index but missing|No model weights found in"
+        r"|Cannot find any (?:safetensors )?model weights|[Dd]ownloaded GGUF files not found"
+        r"|Could not detect config format for no config file found"
+        r"|No model architectures are specified",
+        "the model's directory is not there, or is not a whole model",
+        "See model (and tokenizer) in /etc/vllm/INSTANCE.yaml; run site.yml to fetch the model "
+        "again, or mount the directory.",
+    ),
     # transformers 5 with a vLLM that knows 4; Qwen3-VL#2058, verl#4337, worker-vllm#260.
     _cause(
         "transformers_too_new",
@@ -1023,6 +1065,19 @@ CAUSES: tuple[Cause, ...] = (
         "this model, and have target modules that the release knows.",
         not_frames=r"serving_models",
     ),
+    # vllm/lora: layers/logits_processor.py, model_manager.py, lora_model.py, peft_helper.py.
+    _cause(
+        "lora_not_loaded",
+        r"When using LoRA, vocab size must be|is not supported for LoRA|doesn't contain tensors"
+        r"|embedding LoRA size\(|LoRA rank `r` must be"
+        r"|Number of (?:requested|added) (?:LoRAs|models)|modules_to_save being None"
+        r"|LoRA.*(?:does not yet support|not supported)|Unsupported LoRA|DoRA",
+        "a LoRA adapter cannot be loaded",
+        "See lora_modules and max_loras in extra_args: an adapter must be made for this model, and "
+        "the model's class in this release must support LoRA at all.",
+        frames=r"/lora/",
+        not_frames=r"serving_models",
+    ),
     # vllm/model_executor/models: load_weights; vllm#40358, llm-compressor#2255, vllm#28274.
     _cause(
         "weights_do_not_match",
@@ -1063,6 +1118,15 @@ CAUSES: tuple[Cause, ...] = (
         "Set chat_template in extra_args to a file on the host that the server's user can read, "
         "or leave it out, where the model brings its own.",
         who=(SERVER,),
+    ),
+    # vllm/entrypoints/chat_utils.py, as 0.26.0 says it.
+    _cause(
+        "chat_template",
+        r"chat template (?:string|path).*(?:appears path-like|doesn't exist|does not exist)"
+        r"|is not a valid chat template type|chat_template is expected to be read directly",
+        "the chat template that is named is not there",
+        "Set chat_template in extra_args to a file on the host that the server's user can read, "
+        "or leave it out, where the model brings its own.",
     ),
     # vllm/config/model.py; transformers.
     _cause(
@@ -1109,6 +1173,72 @@ CAUSES: tuple[Cause, ...] = (
         "max_num_batched_tokens is smaller than max_model_len or max_num_seqs allows",
         "Raise max_num_batched_tokens in extra_args to what the line compares it with, or lower "
         "that (max_model_len, max_num_seqs).",
+    ),
+    # vllm/config/compilation.py; vllm/v1/worker/gpu_model_runner.py
+    # _check_and_update_cudagraph_mode.
+    _cause(
+        "cudagraph_mode",
+        r"CUDAGraphMode\.\w+ is not supported with"
+        r"|cudagraph (?:sizes?|shapes?) (?:after rounding|that are both)"
+        r"|(?:customized )?max_cudagraph_capture_size.* should be consistent",
+        "CUDA graphs cannot be captured in the way that is asked for",
+        "Leave compilation_config and cudagraph sizes out of extra_args; or set enforce_eager: "
+        "true, which does without them (slower).",
+    ),
+    # vllm/config/speculative.py, vllm/v1/spec_decode.
+    _cause(
+        "speculative_config",
+        r"speculative|num_speculative_tokens|draft model|prompt_lookup_m|EAGLE|[Ee]agle3? is only"
+        r"|[Ss]peculators? (?:config|model)|MTP",
+        "the speculative decoding that is asked for does not fit the model",
+        "Correct speculative_config in extra_args as the line says, or leave it out: the model "
+        "serves without it, one token at a time.",
+        frames=r"config/speculative\.py|/spec_decode/|configs/(?:speculators/|eagle)"
+        r"|in (?:create_speculative_config|_verify_\w*spec\w*)",
+    ),
+    # vllm/envs.py env_with_choices, get_vllm_port.
+    _cause(
+        "bad_environment",
+        r"Invalid value '[^']*' (?:for|in) VLLM_\w+|VLLM_PORT '[^']*' (?:appears|must)"
+        r"|[Uu]nknown vLLM environment variable",
+        _REFUSED_VARIABLE,
+        _OTHER_VALUE,
+    ),
+    # The same of a variable that shall be a number; the frame's source tells its name.
+    _cause(
+        "bad_environment",
+        r"invalid literal for |could not convert string to|JSONDecodeError",
+        _REFUSED_VARIABLE,
+        _OTHER_VALUE,
+        frames=r"/vllm/envs\.py",
+    ),
+    # vllm/config/model.py __post_init__; vllm/v1/worker/gpu_model_runner.py _dummy_pooler_run.
+    _cause(
+        "wrong_runner",
+        r"(?:models? do(?:es)? not support|cannot be used with) [`']?--(?:runner|convert|task)"
+        r"|does not support any pooling tasks|Unsupported task: |does not support the .* task",
+        "the model cannot do what it is to be served for",
+        "Leave runner, convert and task out of extra_args, so that the model's own is taken; set "
+        "kind of the instance to what the model is made for.",
+    ),
+    # vllm/model_executor/model_loader: get_model_loader, default_loader, gguf_loader.
+    _cause(
+        "load_format",
+        r"[Ll]oad[ _]format[:`' ]+\S+ is not supported|Unknown load_format"
+        r"|'load_format' must be|Unrecognised GGUF reference|Model loader extra config is not"
+        r"|model_loader_extra_config must|Unexpected extra config keys for",
+        "the model cannot be loaded in the format that is asked for",
+        "Leave load_format and model_loader_extra_config out of extra_args, so that the format is "
+        "found from the model's files; a GGUF model is one file, or ORG/NAME with its type.",
+    ),
+    # vllm/config/model.py _verify_quantization.
+    _cause(
+        "quantization_deprecated",
+        r"quantization method \S+ (?:is|has been) (?:deprecated|removed)"
+        r"|allow.deprecated.quantization",
+        "vLLM is about to give up the model's quantization, and refuses it until it is told twice",
+        "Set extra_args: {allow_deprecated_quantization: true} for now; then move to AWQ, GPTQ, "
+        "FP8 or compressed-tensors, or stay with an older vllm_release.",
     ),
     # Python's ssl, from uvicorn's configuration.
     _cause(
@@ -1242,6 +1372,18 @@ CAUSES: tuple[Cause, ...] = (
         r"|Value error, |\[type=\w+, input_value=",
         "vLLM refuses this configuration",
         "The line says why; correct the instance in the inventory (its keys, or extra_args).",
+        who=(SERVER, ENGINE),
+    ),
+    # The same without pydantic: the last frame is a check of vLLM's own configuration.
+    _cause(
+        "bad_configuration",
+        r"^(?:ValueError|AssertionError|NotImplementedError|argparse\.ArgumentTypeError): \S",
+        "vLLM refuses this configuration",
+        "The line says why; correct the instance in the inventory (its keys, or extra_args).",
+        frames=r'File "[^"]*/vllm/(?:config/\w+|engine/arg_utils|platforms/\w+|envs'
+        r"|entrypoints/(?:cli/(?:\w+/)?\w+|openai/(?:api_server|cli_args)))\.py\", line \d+, in "
+        r"\S+(?:\n(?![^\n]*File \")[^\n]*)*\Z",
+        not_frames=r"get_attn|config/attention\.py",
         who=(SERVER, ENGINE),
     ),
     # A pickle that is broken, and nothing tells whose file it is: nothing is removed for it.
