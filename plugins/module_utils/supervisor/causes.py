@@ -262,7 +262,8 @@ CAUSES: tuple[Cause, ...] = (
         "shm_full",
         r"shared memory segment /dev/shm|/dev/shm[^ ]* .*No space left on device"
         r"|unable to (?:write to|mmap|open) (?:file|shared memory).*(?:/torch_|/dev/shm)"
-        r"|No space left on device.*/dev/shm|insufficient shared memory \(shm\)",
+        r"|No space left on device.*/dev/shm|insufficient shared memory \(shm\)"
+        r"|out of shared memory\. Please|raise your shared memory limit",
         _SHM,
         _MORE_SHM,
     ),
@@ -336,6 +337,15 @@ CAUSES: tuple[Cause, ...] = (
         f"{_NO_JIT} (both are what site.yml sets by default); or install the CUDA toolkit.",
         by_itself="The plan chooses an attention backend and a sampler that need no nvcc.",
     ),
+    # flashinfer/jit/cpp_ext.py get_cuda_path, get_cuda_version.
+    _cause(
+        "no_nvcc",
+        r"Could not find CUDA installation|Could not determine CUDA version from nvcc"
+        r"|[Cc]ould not find (?:the )?CUDA toolkit|CUDA_HOME .*(?:not set|not exist)",
+        "something is compiled with nvcc at run time, and there is none",
+        f"{_NO_JIT} (both are what site.yml sets by default); or install the CUDA toolkit.",
+        by_itself="The plan chooses an attention backend and a sampler that need no nvcc.",
+    ),
     # gcc's and nvcc's words; flashinfer#3386.
     _cause(
         "no_cuda_headers",
@@ -354,6 +364,15 @@ CAUSES: tuple[Cause, ...] = (
         "Install a CUDA toolkit that knows the card and set environment: {TRITON_PTXAS_PATH: "
         "/usr/local/cuda/bin/ptxas} on the instance (without a toolkit there: use a newer "
         "vllm_release, whose Triton knows the card).",
+    ),
+    # triton/backends/nvidia/compiler.py get_ptxas, triton/knobs.py.
+    _cause(
+        "ptxas_missing",
+        r"Cannot find (?:a )?(?:working )?ptxas|ptxas: (?:command )?not found"
+        r"|(?:No such file or directory|Permission denied): '(?:[^']*/)?ptxas(?:-blackwell)?'",
+        "Triton finds no ptxas that it may run",
+        "Run site.yml with -e vllm_runtime_verify=full, which installs again what the environment "
+        "has lost; take TRITON_PTXAS_PATH out of environment where it names nothing.",
     ),
     # vllm#3808: the linker's words for Triton's launcher.
     _cause(
@@ -640,6 +659,26 @@ CAUSES: tuple[Cause, ...] = (
         "Run ldconfig, so that ldconfig -p lists libcuda.so.1, or set environment: "
         "{TRITON_LIBCUDA_PATH: the directory that has it} on the instance (WSL2: /usr/lib/wsl/lib)."
         " If nothing has it, the driver is not installed, or in a container not handed in.",
+    ),
+    # vllm/platforms/cuda.py device_id_to_physical_device_id; vllm#17047, vllm#6551.
+    _cause(
+        "mig_device",
+        r"'MIG-[\w/-]+'|MIG-GPU-[\w/-]+|\bMIG\b.*(?:not supported|unsupported|not enabled|invalid)",
+        "a slice of a GPU (MIG) was named in a way that this release cannot serve on",
+        "Name the whole card in gpus of the instance; for slices, a vllm_release that knows MIG "
+        "UUIDs, one slice to an instance (nvidia-smi -L lists them), without "
+        "tensor_parallel_size.",
+    ),
+    # torch/cuda/__init__.py, c10/cuda/CUDAFunctions.cpp; pytorch#49081.
+    _cause(
+        "driver_state",
+        r"Error 999\b|cudaErrorUnknown|CUDA_ERROR_UNKNOWN|CUDA error: unknown error"
+        r"|NVMLError_(?:Unknown|GpuIsLost|InvalidArgument|ResetRequired)"
+        r"|Failed to initialize NVML: Unknown Error",
+        "the driver no longer answers for the GPU as it should",
+        "See journalctl -k for Xid and NVRM; nvidia-smi must answer. Often nvidia_uvm is to be "
+        "loaded anew (after suspend: rmmod nvidia_uvm, modprobe nvidia_uvm), or the host to be "
+        "rebooted; in a container hand the devices in again.",
     ),
     # vllm/distributed/device_communicators/symm_mem.py; vllm#26525.
     _cause(
@@ -1005,6 +1044,19 @@ CAUSES: tuple[Cause, ...] = (
         "See model (and tokenizer) in /etc/vllm/INSTANCE.yaml; run site.yml to fetch the model "
         "again, or mount the directory.",
     ),
+    # huggingface_hub/utils/_http.py, hf_xet; xet-core#850, huggingface_hub#4520.
+    _cause(
+        "hub_transfer",
+        r"CAS service error|Data processing error: |\bxet\b.*(?:[Ee]rror|fail|timed? out)"
+        r"|(?:MaxRetryError|ReadTimeout|ConnectTimeout|ConnectionError|NameResolutionError)[^\n]*"
+        r"(?:huggingface\.co|hf\.co|modelscope)|(?:429|50\d) (?:Client|Server) Error"
+        r"|Consistency check failed: file should be of size",
+        "a download from the Hub broke off while the server started",
+        "Let site.yml fetch the model before the start (model: ORG/NAME), over plain HTTP, with "
+        "resuming, and serve it from the disk; a server of your own: HF_HUB_DISABLE_XET=1 and "
+        "another try. The model itself is not at fault.",
+        by_itself="Models are fetched and checked before a server is started.",
+    ),
     # transformers 5 with a vLLM that knows 4; Qwen3-VL#2058, verl#4337, worker-vllm#260.
     _cause(
         "transformers_too_new",
@@ -1144,6 +1196,14 @@ CAUSES: tuple[Cause, ...] = (
         "this release of vLLM does not support the model",
         "Use a newer vllm_release (docs/releases.md), or another model; where the model brings its "
         "own code that you trust: extra_args: {trust_remote_code: true}.",
+    ),
+    # vllm/model_executor/models/registry.py _raise_for_unsupported.
+    _cause(
+        "model_not_supported",
+        r"was supported in vLLM until|is not compatible with vLLM",
+        "this release cannot serve a model of this architecture",
+        "Set a vllm_release that the line names, or that knows the model (docs/models.md), or "
+        "choose another model.",
     ),
     # A package that only this model needs.
     _cause(
