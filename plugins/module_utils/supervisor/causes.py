@@ -390,10 +390,11 @@ CAUSES: tuple[Cause, ...] = (
         r"|(?:Permission denied|Read-only file system)[^']*'[^']*(?:site|dist)-packages/"
         r"(?:flashinfer|tilelang|deep_gemm|vllm|torch|triton)",
         "a kernel library wants to write into the virtual environment, which the server only reads",
-        "Do without that library's own kernels: environment: {VLLM_USE_FLASHINFER_MOE_FP16: "
-        '"0", VLLM_USE_FLASHINFER_MOE_FP8: "0", VLLM_USE_FLASHINFER_MOE_FP4: "0"} for MoE models, '
-        "attention_backend: TRITON_ATTN for attention; or use a vllm_release whose library writes "
-        "below its cache. The environment stays read-only.",
+        "Do without that library's own kernels. For MoE models: extra_args: {moe_backend: triton} "
+        "with vLLM 0.26.0; with 0.14.1 environment: {VLLM_USE_FLASHINFER_MOE_FP16: "
+        '"0", VLLM_USE_FLASHINFER_MOE_FP8: "0", VLLM_USE_FLASHINFER_MOE_FP4: "0"}. For attention: '
+        "attention_backend: TRITON_ATTN. Or use a vllm_release whose library writes below its "
+        "cache. The environment stays read-only.",
     ),
     # flashinfer/jit/cubin_loader.py.
     _cause(
@@ -767,8 +768,8 @@ CAUSES: tuple[Cause, ...] = (
         r"UVA is not available|[Pp]in(?:ned)?[ _]memory is not (?:available|supported)"
         r"|requires pinned memory",
         "this release needs pinned memory, which vLLM switches off on WSL2",
-        'Set environment: {VLLM_WSL2_ENABLE_PIN_MEMORY: "1"} on the instance where the release '
-        'knows it, or use a release whose runner does without it (vllm_release: "0.14.1").',
+        'Set environment: {VLLM_WSL2_ENABLE_PIN_MEMORY: "1"} on the instance, which vLLM 0.26.0 '
+        'knows; or use a release whose runner does without it (vllm_release: "0.14.1").',
     ),
     # vllm#39609, vllm#41103; the dynamic linker's words.
     _cause(
@@ -1242,8 +1243,8 @@ CAUSES: tuple[Cause, ...] = (
         r"|cudagraph (?:sizes?|shapes?) (?:after rounding|that are both)"
         r"|(?:customized )?max_cudagraph_capture_size.* should be consistent",
         "CUDA graphs cannot be captured in the way that is asked for",
-        "Leave compilation_config and cudagraph sizes out of extra_args; or set enforce_eager: "
-        "true, which does without them (slower).",
+        "Leave compilation_config and cudagraph_capture_sizes out of extra_args; or set "
+        "enforce_eager: true, which does without them (slower).",
     ),
     # vllm/config/speculative.py, vllm/v1/spec_decode.
     _cause(
@@ -1278,7 +1279,7 @@ CAUSES: tuple[Cause, ...] = (
         r"(?:models? do(?:es)? not support|cannot be used with) [`']?--(?:runner|convert|task)"
         r"|does not support any pooling tasks|Unsupported task: |does not support the .* task",
         "the model cannot do what it is to be served for",
-        "Leave runner, convert and task out of extra_args, so that the model's own is taken; set "
+        "Leave runner and convert out of extra_args, so that the model's own is taken; set "
         "kind of the instance to what the model is made for.",
     ),
     # vllm/model_executor/model_loader: get_model_loader, default_loader, gguf_loader.

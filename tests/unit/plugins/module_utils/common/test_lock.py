@@ -13,14 +13,16 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common import lock
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WHAT = "the servers of this host"
 
