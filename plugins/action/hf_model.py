@@ -12,3 +12,4 @@ class ActionModule(ProgressAction):
     """Runs the module and prints how far it is."""
 
     module = "compute_plane.vllm.hf_model"
+    takes_locks = True

@@ -12,3 +12,4 @@ class ActionModule(ProgressAction):
     """Runs the module and prints how far it is."""
 
     module = "compute_plane.vllm.vllm_bundle"
+    takes_locks = True

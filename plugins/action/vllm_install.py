@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "models": {"type": "list", "elements": "dict", "default": []},
     "token": {"type": "str", "no_log": True},
     "tools_present": {"type": "bool", "default": True},
+    "lock_timeout": {"type": "int"},
 }
 
 TOOLS_NEED = "-venv"
@@ -137,6 +138,7 @@ class ActionModule(ProgressAction):
     """Runs vllm_runtime and, beside it, hf_model for one model after the other."""
 
     _supports_check_mode = True
+    takes_locks = True
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
@@ -151,7 +153,9 @@ class ActionModule(ProgressAction):
         arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         variables = task_vars or {}
         self._turn = threading.Lock()
-        runtime, models = arguments["runtime"], arguments["models"]
+        patience = arguments["lock_timeout"]
+        waiting = {} if patience is None else {"lock_timeout": patience}
+        runtime, models = {**arguments["runtime"], **waiting}, arguments["models"]
         packages = [] if self._task.check_mode else arguments["packages"]
         release: list[Step] = [(RUNTIME, runtime)]
         if not models:
@@ -167,7 +171,7 @@ class ActionModule(ProgressAction):
         rest = [name for name in packages if name not in needed]
         install = package_steps(rest, update=not needed) + release
         secret = {} if arguments["token"] is None else {"token": arguments["token"]}
-        fetch = [(MODEL, {**model, **secret}) for model in models]
+        fetch = [(MODEL, {**model, **secret, **waiting}) for model in models]
         legs = [
             Leg(lambda: self._in_turn(install, variables)),
             Leg(lambda: self._in_turn(fetch, variables)),

@@ -12,3 +12,4 @@ class ActionModule(ProvingAction):
     """Runs the module and prints what the server that is starting does."""
 
     module = "compute_plane.vllm.vllm_service"
+    takes_locks = True

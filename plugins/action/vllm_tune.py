@@ -117,6 +117,7 @@ class ActionModule(ProgressAction):
     """Plans, then runs the module, which starts, proves and measures."""
 
     module = "compute_plane.vllm.vllm_tune"
+    takes_locks = True
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None

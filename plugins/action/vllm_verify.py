@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import ProgressAction
 
 
 def what_failed(endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -49,17 +49,18 @@ def summary(endpoints: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-class ActionModule(ActionBase):
+class ActionModule(ProgressAction):
     """Verifies, and writes reports also of what failed."""
 
-    _requires_connection = True
     _supports_check_mode = True
+    module = "compute_plane.vllm.vllm_verify"
+    takes_locks = True
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Run the task."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
+        result: dict[str, Any] = super(ProgressAction, self).run(tmp, task_vars)
         variables = task_vars or {}
         arguments = dict(self._task.args)
         verified = already_verified(arguments)
@@ -68,11 +69,7 @@ class ActionModule(ActionBase):
             return {**result, "changed": False, **found}
         reports_dir = arguments.pop("reports_dir", None)
         arguments.pop("verified", None)
-        found = self._execute_module(
-            module_name="compute_plane.vllm.vllm_verify",
-            module_args=arguments,
-            task_vars=variables,
-        )
+        found = self.follow(self.module, arguments, variables)
         result.update(found)
         failed = bool(result.get("failed"))
         if reports_dir and "endpoints" in result:

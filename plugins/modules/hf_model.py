@@ -36,6 +36,8 @@ attributes:
 requirements:
   - huggingface_hub from 1.0 on in the environment O(tools_path); not for O(state=absent), nor when
     nothing has to be fetched
+extends_documentation_fragment:
+  - compute_plane.vllm.lock
 options:
   repo_id:
     description: The model's repository, as C(ORGANIZATION/NAME).
@@ -268,6 +270,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
+    ARGUMENTS as LOCK_ARGUMENTS,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import CacheError
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.model import (
     Model,
@@ -307,6 +312,7 @@ def main() -> None:
             "retries": {"type": "int", "default": 5},
             "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
             "progress": {"type": "path"},
+            **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
     )

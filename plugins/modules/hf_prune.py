@@ -65,6 +65,8 @@ bytes:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import CacheError
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.prune import (
     own_repositories,
@@ -91,17 +93,24 @@ def main() -> None:
     before: list[str] = []
     removed: list[str] = []
     freed = 0
+    # A run that brings something to a repository is not waited for: this can be done another time.
+    at_once = Asking("hf_prune", 0, lambda *_, **__: None)
     try:
         used = referred_to([*module.params["keep"], *texts_below(module.params["references"])])
         for cache in own_repositories(module.params["cache_dir"]):
             before += [f"{cache.name}/snapshots/{commit}" for commit in cache.commits()]
             for commit in surplus(cache, used):
                 # What check mode says of two revisions that share files is their common bytes less.
-                freed += cache.removal(commit).bytes
-                removed.append(f"{cache.name}/snapshots/{commit}")
+                size = cache.removal(commit).bytes
                 if not module.check_mode:
-                    with cache.lock():
-                        cache.remove(cache.removal(commit), commit)
+                    try:
+                        with cache.lock(at_once):
+                            cache.remove(cache.removal(commit), commit)
+                    except Failed as busy:
+                        module.warn(f"{busy}; what nothing refers to stays until the next run")
+                        break
+                freed += size
+                removed.append(f"{cache.name}/snapshots/{commit}")
     except CacheError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -27,6 +27,8 @@ attributes:
     description: Lists the bundle's files before and after.
 requirements:
   - pip and the Python library packaging, which ansible-core brings; for O(state=present)
+extends_documentation_fragment:
+  - compute_plane.vllm.lock
 options:
   path:
     description: The bundle's directory. It must be new, empty, or a bundle.
@@ -181,6 +183,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
+    ARGUMENTS as LOCK_ARGUMENTS,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.bundle_files import (
     BundleFiles,
@@ -220,6 +225,7 @@ def main() -> None:
             "tools_lock_sha256": {"type": "str"},
             "fail_on_problem": {"type": "bool", "default": True},
             "progress": {"type": "path"},
+            **LOCK_ARGUMENTS,
         },
         required_if=[
             ("state", "present", ["release", "accelerator", "platform", "locks", "tools_lock"]),

@@ -13,11 +13,11 @@ version_added: 0.2.0
 author:
   - compute_plane.vllm contributors (@compute-plane)
 description:
-  - Plans each of some models alone on the host, as M(compute_plane.vllm.vllm_plan) does, with as few
-    of its GPUs as it takes, and tells which fit, with how long a context, and what stands in the way
-    of the others.
-  - Of models that O(models) names and that do not ship with the collection, the Hub is asked; nothing
-    is fetched but a few small files, and nothing is changed.
+  - Plans each of some models alone on the host, as M(compute_plane.vllm.vllm_plan) does, with as
+    few of its GPUs as it takes, and tells which fit, with how long a context, and what stands in
+    the way of the others.
+  - Of models that O(models) names and that do not ship with the collection, the Hub is asked;
+    nothing is fetched but a few small files, and nothing is changed.
 options:
   models:
     description:

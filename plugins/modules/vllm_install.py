@@ -58,6 +58,9 @@ options:
         M(compute_plane.vllm.vllm_probe) returns it.
     type: bool
     default: true
+  lock_timeout:
+    description: That of M(compute_plane.vllm.vllm_runtime) and M(compute_plane.vllm.hf_model).
+    type: int
 """
 
 EXAMPLES = r"""

@@ -19,6 +19,7 @@ description:
 author: compute_plane.vllm contributors (@compute-plane)
 extends_documentation_fragment:
   - compute_plane.vllm.services
+  - compute_plane.vllm.lock
   - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 attributes:
@@ -143,7 +144,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    run(module, roll_back)
+    run(module, roll_back, alone=True)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ attributes:
   diff_mode:
     support: full
     description: Names the environments before and after.
+extends_documentation_fragment:
+  - compute_plane.vllm.lock
 options:
   venv:
     description: Where the release's environment is, or is to be.
@@ -169,7 +171,6 @@ seconds:
 
 import contextlib
 import errno
-import fcntl
 import glob
 import os
 from typing import Any, NoReturn
@@ -177,6 +178,10 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
+    ARGUMENTS as LOCK_ARGUMENTS,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.own import Own
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
@@ -266,11 +271,10 @@ class Runtime:
             result["diff"] = {"before": "", "after": "".join(f"{line}\n" for line in todo)}
             self.check_bundle()
         if (todo or touched or again) and not self.module.check_mode:
-            os.makedirs(os.path.dirname(self.params["tools_path"]), mode=0o755, exist_ok=True)
             # Two plays at once on one host: the second waits, then finds the work done.
             path = os.path.join(os.path.dirname(self.params["tools_path"]), ".lock")
-            with open(path, "a+", encoding="utf-8") as self.steps.guard:
-                fcntl.flock(self.steps.guard, fcntl.LOCK_EX)
+            asking = Asking.of(self.params, self.progress.update)
+            with held(path, "what is installed on this host", asking) as self.steps.guard:
                 self.carry_out()
         if self.release.mended and "damage" not in result:
             result["damage"] = "; ".join(self.release.mended)
@@ -332,6 +336,7 @@ def main() -> None:
             "cache_dir": {"type": "path", "default": "/opt/vllm/cache/uv"},
             "bundle": {"type": "path"},
             "progress": {"type": "path"},
+            **LOCK_ARGUMENTS,
         },
         required_if=[("managed", True, ["lock"])],
         supports_check_mode=True,

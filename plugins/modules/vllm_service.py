@@ -35,6 +35,7 @@ attributes:
     description: Shows the files before and after.
 extends_documentation_fragment:
   - compute_plane.vllm.services
+  - compute_plane.vllm.lock
   - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 options:
@@ -128,6 +129,13 @@ options:
     type: list
     elements: str
     default: []
+  known_instances:
+    description:
+      - Names of the instances that were deployed when O(instances) were planned. Others, which
+        another run has deployed since, are removed like those of O(removed_instances), as they
+        would be had this run come later. When not given, they stay.
+    type: list
+    elements: str
   keep_releases:
     description:
       - After a change, how many releases stay under O(releases_dir) besides those that a service
@@ -201,6 +209,9 @@ instances:
     unit:
       description: Its unit.
       type: str
+    fingerprint:
+      description: Names the deployment; of one whose attention backend was tried, the one that won.
+      type: str
     started:
       description: Why it was (in check mode, would be) started; null when it was not.
       type: str
@@ -213,6 +224,7 @@ instances:
       elements: dict
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -228,6 +240,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     key_of,
     read_trials,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.deployed import PROVED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
@@ -235,6 +248,31 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.service
     run,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import is_whole
+
+
+def came_since(services: Services) -> list[str]:
+    """The instances that another run has deployed since this one was planned.
+
+    Whoever comes last brings about what he wants, as if the other had ended before he began.
+    """
+    known = services.params["known_instances"]
+    if known is None:
+        return []
+    there = services.paths.configured()
+    wanted = {instance["name"] for instance in services.params["instances"]}
+    found = sorted(there - wanted - {*known, *services.params["removed_instances"]})
+    if found:
+        services.module.warn(
+            f"{', '.join(found)}: deployed by another run since this one was planned, and not in"
+            " this run's vllm_instances; removed as every instance is that is not in it"
+        )
+    return found
+
+
+def is_gone(services: Services, venv: str) -> bool:
+    """Whether one of our releases is not there any more."""
+    ours = os.path.join(services.paths.releases_dir, "")
+    return venv.startswith(ours) and not os.path.exists(os.path.join(venv, PROVED))
 
 
 def bring_about(services: Services) -> None:
@@ -278,6 +316,13 @@ def bring_about(services: Services) -> None:
         services.prover.suite(one.name)  # one that cannot be read ends the task before any change
     states = services.show([one.unit_name for one in wanted])
     reasons = {one.name: services.starter.reason(one, states[one.unit_name]) for one in wanted}
+    gone = {one.venv for one in wanted if reasons[one.name] and is_gone(services, one.venv)}
+    if gone and not module.check_mode:
+        services.fail(
+            f"{', '.join(sorted(gone))}: another run has removed it since this one had found it"
+            " whole, as nothing used it (vllm_service_keep_releases). Nothing was changed; run"
+            " again"
+        )
     is_proved = {
         one.name: record is not None
         and record.current == one
@@ -288,11 +333,12 @@ def bring_about(services: Services) -> None:
         services.results[one.name] = {
             "name": one.name,
             "unit": one.unit_name,
+            "fingerprint": one.fingerprint,
             "started": reasons[one.name],
             "ready_seconds": None,
             "attention_backends": [],
         }
-    removed = params["removed_instances"]
+    removed = [*params["removed_instances"], *came_since(services)]
     files = [*installed.common(wanted), installed.template(params["unit"])]
     files += [file for name in removed for file in installed.removed(name)]
     files += [file for one in wanted for file in installed.instance(one)]
@@ -311,6 +357,8 @@ def bring_about(services: Services) -> None:
             if reasons[one.name]:
                 done = changes.change(one, backends[one.name])
                 result.update(ready_seconds=done.seconds, attention_backends=done.tried)
+                record = services.record(one.name)
+                result["fingerprint"] = record.current.fingerprint if record else None
                 if done.backend and keys[one.name] not in trials:
                     changes.keep_trial(keys[one.name], done)
                 continue
@@ -374,6 +422,7 @@ def main() -> None:
                 "options": instance,
             },
             "removed_instances": {"type": "list", "elements": "str", "default": []},
+            "known_instances": {"type": "list", "elements": "str"},
             "keep_releases": {"type": "int", "default": 2},
             "start_stall": {"type": "int", "default": 120},
             "starts": {"type": "int", "default": 5},
@@ -383,7 +432,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    run(module, bring_about)
+    run(module, bring_about, alone=True)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ attributes:
     description: Figures are no state.
 extends_documentation_fragment:
   - compute_plane.vllm.services
+  - compute_plane.vllm.lock
   - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 options:

@@ -28,6 +28,7 @@ attributes:
     description: Shows the endpoint records before and after.
 extends_documentation_fragment:
   - compute_plane.vllm.verification
+  - compute_plane.vllm.lock
 options:
   endpoints:
     description: The endpoints.
@@ -93,6 +94,20 @@ options:
     type: list
     elements: dict
     default: []
+  deployed:
+    description:
+      - What M(compute_plane.vllm.vllm_service) has proved in this run, as fingerprints by the names
+        of O(endpoints). The module waits until no other run changes the servers; where another one
+        has replaced what this run had proved, the task fails with that and asks nothing.
+    type: dict
+    default: {}
+  run_dir:
+    description: Where the lock of the servers is.
+    type: path
+    default: /run/vllm
+  progress:
+    description: The file in which progress is kept; set by the action plugin.
+    type: path
   etc_dir:
     description: Where the endpoint records are.
     type: path
@@ -168,15 +183,50 @@ summary:
     - "http://127.0.0.1:8000 serves smollm2, verified: health. It says: Paris is the capital."
 """
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
+    ARGUMENTS as LOCK_ARGUMENTS,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
+    read_record,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.verifier import (
     Verifier,
     address_of,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import LOCK
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import ARGUMENTS
+
+
+def check_deployed(deployed: dict[str, str], state_dir: str) -> None:
+    """See that this run's deployments are still what was proved last.
+
+    Args:
+        deployed: Their fingerprints by the instances' names.
+        state_dir: Where it is kept what was proved.
+
+    Raises:
+        Failed: Another run has replaced one.
+    """
+    replaced = []
+    for name, fingerprint in sorted(deployed.items()):
+        record = read_record(read(os.path.join(state_dir, "proved", f"{name}.json")))
+        if record is None or record.current.fingerprint != fingerprint:
+            replaced.append(name)
+    if replaced:
+        raise Failed(
+            f"{', '.join(replaced)}: served as this run wants and was proved, and then another run"
+            " replaced it with what that one wants. Let the two agree, and run the one that is to"
+            " count again"
+        )
 
 
 def run(module: AnsibleModule) -> None:
@@ -239,13 +289,29 @@ def main() -> None:
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
             "verified": {"type": "list", "elements": "dict", "default": []},
+            "deployed": {"type": "dict", "default": {}},
+            "run_dir": {"type": "path", "default": "/run/vllm"},
+            "progress": {"type": "path"},
             "etc_dir": {"type": "path", "default": "/etc/vllm"},
             "state_dir": {"type": "path", "default": "/var/lib/vllm"},
             **ARGUMENTS,
+            **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    run(module)
+    progress = Progress(module.params["progress"])
+    try:
+        with contextlib.ExitStack() as stack:
+            if module.params["deployed"] and not module.check_mode:
+                path = os.path.join(module.params["run_dir"], LOCK)
+                asking = Asking.of(module.params, progress.update)
+                stack.enter_context(held(path, "the servers of this host", asking))
+                progress.close()  # nobody is waited for any more
+                check_deployed(module.params["deployed"], module.params["state_dir"])
+            run(module)
+    except Failed as problem:
+        progress.close()
+        module.fail_json(msg=str(problem))
 
 
 if __name__ == "__main__":

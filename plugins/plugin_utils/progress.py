@@ -12,13 +12,17 @@ terminal.
 from __future__ import annotations
 
 import copy
+import getpass
 import json
+import os
 import shlex
+import socket
 import threading
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -86,6 +90,17 @@ def own_session(connection: Any) -> Any:
     return session
 
 
+def this_run() -> str:
+    """This run as those hear of it who wait for it: `alice@laptop with site.yml`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user that has no name
+        user = f"user {os.getuid()}"
+    playbooks = [os.path.basename(str(name)) for name in context.CLIARGS.get("args") or ()]
+    with_what = f" with {' '.join(playbooks)}" if playbooks else ""
+    return f"{user}@{socket.gethostname()}{with_what}"
+
+
 class ProgressReader(threading.Thread):
     """Reads one progress file on the host and prints what it says, until stopped."""
 
@@ -134,6 +149,8 @@ class ProgressAction(ActionBase):
     _requires_connection = True
     module: str
     """The module's fully qualified name; it takes the parameter `progress`."""
+    takes_locks = False
+    """Whether it has the parameter `asked_by` too."""
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
@@ -164,10 +181,11 @@ class ProgressAction(ActionBase):
             calm_interval(len(variables.get("ansible_play_batch", ()))),
         )
         reader.start()
+        whose = {"asked_by": this_run()} if self.takes_locks else {}
         try:
             result: dict[str, Any] = self._execute_module(
                 module_name=module,
-                module_args={**arguments, "progress": path},
+                module_args={**arguments, **whose, "progress": path},
                 task_vars=variables,
             )
         finally:

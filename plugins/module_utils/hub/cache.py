@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -29,8 +28,9 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     write_atomically,
 )
@@ -256,20 +256,15 @@ class RepoCache:
     # Writing
 
     @contextlib.contextmanager
-    def lock(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def lock(self, asking: Asking) -> Iterator[None]:
         """Keep other runs of ours off this repository; waits for them.
 
-        Args:
-            waiting: Called when there is one to wait for.
+        Raises:
+            Failed: Another one takes longer than is to be waited.
         """
         self.make_folder(self.locks)
         path = os.path.join(self.locks, "compute_plane.lock")
-        with open(path, "a", encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(stream, fcntl.LOCK_EX)
+        with held(path, f"the model {self.repo_id}", asking):
             yield
 
     def make_folder(self, path: str) -> None:

@@ -10,6 +10,7 @@ import os
 from typing import Any, Protocol
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import (
     RESERVE,
@@ -119,12 +120,9 @@ class Model:
             self._report(commit, chosen, missing=set(), bytes_fetched=0)
         if whole or not self.params["fetch"]:
             return
-        with self.cache.lock(self._say_that_it_waits):
+        with self.cache.lock(Asking.of(self.params, self.progress.update)):
             self.state = self.cache.state()  # what another run did while this one waited
             self._bring()
-
-    def _say_that_it_waits(self) -> None:
-        self.progress.update(f"waiting for another run that brings {self.repo_id}")
 
     def _recorded(self) -> str | None:
         """The commit that the revision stands for, as far as it is known here."""
@@ -426,7 +424,7 @@ class Model:
         if self.module.check_mode:
             self._take_away()
         else:
-            with self.cache.lock():
+            with self.cache.lock(Asking.of(self.params, self.progress.update)):
                 self.state = self.cache.state()
                 self._take_away()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -21,6 +20,7 @@ import traceback
 from typing import Any, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import (
     RESERVE,
@@ -384,8 +384,8 @@ class BundleMaker(BundleFiles):
             return self.make(locks)
         os.makedirs(self.path, mode=0o755, exist_ok=True)
         # A second run at the same time waits, then finds the work done.
-        with open(self.at(".lock"), "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        asking = Asking.of(self.params, self.progress.update)
+        with held(self.at(".lock"), f"the bundle {self.path}", asking):
             os.makedirs(self.wheels, mode=0o755, exist_ok=True)
             for name in os.listdir(self.path):  # what a run that was killed left
                 if name.startswith(INCOMING):

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping
 from typing import Any
 
 DROP_IN = "10-compute-plane.conf"
 """Our part of an instance's unit; other drop-ins are the user's."""
+
+LOCK = ".lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Paths:
         """Our part of an instance's unit."""
         return os.path.join(self.unit_dir, f"vllm@{name}.service.d", DROP_IN)
 
+    def configured(self) -> set[str]:
+        """The names of the instances that have a configuration."""
+        paths = glob.glob(os.path.join(glob.escape(self.etc_dir), "*.yaml"))
+        return {os.path.basename(path)[: -len(".yaml")] for path in paths}
+
     def is_enabled(self, name: str) -> bool:
         """Whether an instance is started at boot."""
         wants = os.path.join(self.unit_dir, "multi-user.target.wants")
@@ -74,6 +82,11 @@ class Paths:
     def trials(self) -> str:
         """Which attention backend works on this host."""
         return os.path.join(self.state_dir, "attention.json")
+
+    @property
+    def lock(self) -> str:
+        """The lock of those who change what serves."""
+        return os.path.join(self.run_dir, LOCK)
 
     def verdict(self, name: str) -> str:
         """What an instance's supervisor said last of a server that failed."""

@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     DIRECTORIES,
     FileError,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
+    ARGUMENTS as LOCK_ARGUMENTS,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
@@ -34,6 +40,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run impo
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **VERIFY_ARGUMENTS,
+    **LOCK_ARGUMENTS,
     "start_timeout": {"type": "int", "default": 600},
     "drain": {"type": "int", "default": 30},
     "api_keys": {"type": "dict", "no_log": True},
@@ -97,12 +104,24 @@ class Services:
         raise TaskFailed(message)
 
 
-def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
-    """Run a task over the services, with the right modes for what it writes."""
+def run(module: AnsibleModule, task: Callable[[Services], None], alone: bool = False) -> None:
+    """Run a task over the services, with the right modes for what it writes.
+
+    Args:
+        module: The module.
+        task: What it does, to the end of the module.
+        alone: Whether others that do so wait meanwhile: what it reads of the host then holds until
+            it has changed, proved, and kept or taken back what it wanted. Not in check mode.
+    """
     os.umask(0o022)
     services = Services(module)
+    evidence = None
     try:
-        task(services)
+        with contextlib.ExitStack() as stack:
+            if alone and not module.check_mode:
+                asking = Asking.of(module.params, services.progress.update)
+                stack.enter_context(held(services.paths.lock, "the servers of this host", asking))
+            task(services)
         return
     except SupervisorNeeded as problem:
         # The action plugin then sends it, and asks again.
@@ -110,9 +129,10 @@ def run(module: AnsibleModule, task: Callable[[Services], None]) -> None:
         module.fail_json(msg=str(problem), needs_supervisor=True, instances=[])
     except TaskFailed as failure:
         message, evidence = str(failure), failure.evidence
+    except Failed as failure:
+        message = str(failure)
     except FileError as problem:
         message = f"{problem}; vllm_service_user names the user and group of the servers"
-        evidence = None
     if evidence is not None:
         services.results[evidence["name"]]["evidence"] = evidence
     services.progress.close()

@@ -159,6 +159,11 @@ _ANOTHER_PORT = (
     "as site.yml does; where it comes back, environment: {VLLM_PORT: a free port of your choice}. "
     "The instance's own port need not change."
 )
+_REFUSED_VARIABLE = "vLLM refuses the value of an environment variable"
+_OTHER_VALUE = (
+    "Correct environment of the instance, or what a drop-in of yours sets; the line names the "
+    "variable, and often the values that there are."
+)
 _DRAWN_AGAIN = "systemd starts the server again, which draws another port."
 
 # Folders of compiled code: the unit's variables for torch's inductor and Triton, and vLLM's own.
@@ -257,7 +262,8 @@ CAUSES: tuple[Cause, ...] = (
         "shm_full",
         r"shared memory segment /dev/shm|/dev/shm[^ ]* .*No space left on device"
         r"|unable to (?:write to|mmap|open) (?:file|shared memory).*(?:/torch_|/dev/shm)"
-        r"|No space left on device.*/dev/shm|insufficient shared memory \(shm\)",
+        r"|No space left on device.*/dev/shm|insufficient shared memory \(shm\)"
+        r"|out of shared memory\. Please|raise your shared memory limit",
         _SHM,
         _MORE_SHM,
     ),
@@ -331,6 +337,15 @@ CAUSES: tuple[Cause, ...] = (
         f"{_NO_JIT} (both are what site.yml sets by default); or install the CUDA toolkit.",
         by_itself="The plan chooses an attention backend and a sampler that need no nvcc.",
     ),
+    # flashinfer/jit/cpp_ext.py get_cuda_path, get_cuda_version.
+    _cause(
+        "no_nvcc",
+        r"Could not find CUDA installation|Could not determine CUDA version from nvcc"
+        r"|[Cc]ould not find (?:the )?CUDA toolkit|CUDA_HOME .*(?:not set|not exist)",
+        "something is compiled with nvcc at run time, and there is none",
+        f"{_NO_JIT} (both are what site.yml sets by default); or install the CUDA toolkit.",
+        by_itself="The plan chooses an attention backend and a sampler that need no nvcc.",
+    ),
     # gcc's and nvcc's words; flashinfer#3386.
     _cause(
         "no_cuda_headers",
@@ -350,6 +365,15 @@ CAUSES: tuple[Cause, ...] = (
         "/usr/local/cuda/bin/ptxas} on the instance (without a toolkit there: use a newer "
         "vllm_release, whose Triton knows the card).",
     ),
+    # triton/backends/nvidia/compiler.py get_ptxas, triton/knobs.py.
+    _cause(
+        "ptxas_missing",
+        r"Cannot find (?:a )?(?:working )?ptxas|ptxas: (?:command )?not found"
+        r"|(?:No such file or directory|Permission denied): '(?:[^']*/)?ptxas(?:-blackwell)?'",
+        "Triton finds no ptxas that it may run",
+        "Run site.yml with -e vllm_runtime_verify=full, which installs again what the environment "
+        "has lost; take TRITON_PTXAS_PATH out of environment where it names nothing.",
+    ),
     # vllm#3808: the linker's words for Triton's launcher.
     _cause(
         "libcuda_not_linked",
@@ -366,10 +390,11 @@ CAUSES: tuple[Cause, ...] = (
         r"|(?:Permission denied|Read-only file system)[^']*'[^']*(?:site|dist)-packages/"
         r"(?:flashinfer|tilelang|deep_gemm|vllm|torch|triton)",
         "a kernel library wants to write into the virtual environment, which the server only reads",
-        "Do without that library's own kernels: environment: {VLLM_USE_FLASHINFER_MOE_FP16: "
-        '"0", VLLM_USE_FLASHINFER_MOE_FP8: "0", VLLM_USE_FLASHINFER_MOE_FP4: "0"} for MoE models, '
-        "attention_backend: TRITON_ATTN for attention; or use a vllm_release whose library writes "
-        "below its cache. The environment stays read-only.",
+        "Do without that library's own kernels. For MoE models: extra_args: {moe_backend: triton} "
+        "with vLLM 0.26.0; with 0.14.1 environment: {VLLM_USE_FLASHINFER_MOE_FP16: "
+        '"0", VLLM_USE_FLASHINFER_MOE_FP8: "0", VLLM_USE_FLASHINFER_MOE_FP4: "0"}. For attention: '
+        "attention_backend: TRITON_ATTN. Or use a vllm_release whose library writes below its "
+        "cache. The environment stays read-only.",
     ),
     # flashinfer/jit/cubin_loader.py.
     _cause(
@@ -430,6 +455,31 @@ CAUSES: tuple[Cause, ...] = (
         "Lower max_model_len, or raise gpu_memory_utilization (on CPU: cpu_kvcache_space). If no "
         "length fits, the weights leave no room: take a quantized model, or more gpus.",
         advise=_estimated_length,
+    ),
+    # vllm/v1/core/kv_cache_utils.py: max_model_len auto.
+    _cause(
+        "kv_cache_too_small",
+        r"Cannot auto-fit max_model_len",
+        "the KV cache has no room for a single token",
+        "Raise gpu_memory_utilization (on CPU: cpu_kvcache_space). If that does not help, the "
+        "weights leave no room: take a quantized model, or more gpus.",
+    ),
+    # vllm/v1/worker/cpu_worker.py determine_available_memory, 0.26.0.
+    _cause(
+        "cpu_kv_cache_too_large",
+        r"Available memory on node .*\bk[vV][ _]cache\b.* is less than requested",
+        "the host has less memory free than cpu_kvcache_space asks for",
+        "Lower cpu_kvcache_space of the instance below what the line says is free, or end other "
+        "processes of the host.",
+    ),
+    # vllm/config/compilation.py resolve_cudagraph_mode_and_sizes: models with state-space layers.
+    _cause(
+        "mamba_blocks",
+        r"max_num_seqs \(\d+\) exceeds (?:the )?available Mamba cache blocks \((?P<most>\d+)\)",
+        "max_num_seqs is larger than what the model's state-space layers have room for",
+        "Lower max_num_seqs, or raise gpu_memory_utilization. enforce_eager: true needs no such "
+        "room for CUDA graphs.",
+        advise=lambda match: f"max_num_seqs: {match.group('most')} is the most. ",
     ),
     # vllm/v1/worker/gpu_model_runner.py _dummy_sampler_run; vllm#27508.
     _cause(
@@ -611,6 +661,26 @@ CAUSES: tuple[Cause, ...] = (
         "{TRITON_LIBCUDA_PATH: the directory that has it} on the instance (WSL2: /usr/lib/wsl/lib)."
         " If nothing has it, the driver is not installed, or in a container not handed in.",
     ),
+    # vllm/platforms/cuda.py device_id_to_physical_device_id; vllm#17047, vllm#6551.
+    _cause(
+        "mig_device",
+        r"'MIG-[\w/-]+'|MIG-GPU-[\w/-]+|\bMIG\b.*(?:not supported|unsupported|not enabled|invalid)",
+        "a slice of a GPU (MIG) was named in a way that this release cannot serve on",
+        "Name the whole card in gpus of the instance; for slices, a vllm_release that knows MIG "
+        "UUIDs, one slice to an instance (nvidia-smi -L lists them), without "
+        "tensor_parallel_size.",
+    ),
+    # torch/cuda/__init__.py, c10/cuda/CUDAFunctions.cpp; pytorch#49081.
+    _cause(
+        "driver_state",
+        r"Error 999\b|cudaErrorUnknown|CUDA_ERROR_UNKNOWN|CUDA error: unknown error"
+        r"|NVMLError_(?:Unknown|GpuIsLost|InvalidArgument|ResetRequired)"
+        r"|Failed to initialize NVML: Unknown Error",
+        "the driver no longer answers for the GPU as it should",
+        "See journalctl -k for Xid and NVRM; nvidia-smi must answer. Often nvidia_uvm is to be "
+        "loaded anew (after suspend: rmmod nvidia_uvm, modprobe nvidia_uvm), or the host to be "
+        "rebooted; in a container hand the devices in again.",
+    ),
     # vllm/distributed/device_communicators/symm_mem.py; vllm#26525.
     _cause(
         "symmetric_memory",
@@ -698,8 +768,8 @@ CAUSES: tuple[Cause, ...] = (
         r"UVA is not available|[Pp]in(?:ned)?[ _]memory is not (?:available|supported)"
         r"|requires pinned memory",
         "this release needs pinned memory, which vLLM switches off on WSL2",
-        'Set environment: {VLLM_WSL2_ENABLE_PIN_MEMORY: "1"} on the instance where the release '
-        'knows it, or use a release whose runner does without it (vllm_release: "0.14.1").',
+        'Set environment: {VLLM_WSL2_ENABLE_PIN_MEMORY: "1"} on the instance, which vLLM 0.26.0 '
+        'knows; or use a release whose runner does without it (vllm_release: "0.14.1").',
     ),
     # vllm#39609, vllm#41103; the dynamic linker's words.
     _cause(
@@ -963,6 +1033,31 @@ CAUSES: tuple[Cause, ...] = (
         "See model (and tokenizer) in /etc/vllm/INSTANCE.yaml; run site.yml to fetch the model "
         "again, or mount the directory.",
     ),
+    # vllm/model_executor/model_loader: weight_utils.py, bitsandbytes_loader.py,
+    # runai_streamer_loader.py; vllm/transformers_utils/config.py.
+    _cause(
+        "bad_model_path",
+        r"Weight files referenced in index but missing|No model weights found in"
+        r"|Cannot find any (?:safetensors )?model weights|[Dd]ownloaded GGUF files not found"
+        r"|Could not detect config format for no config file found"
+        r"|No model architectures are specified",
+        "the model's directory is not there, or is not a whole model",
+        "See model (and tokenizer) in /etc/vllm/INSTANCE.yaml; run site.yml to fetch the model "
+        "again, or mount the directory.",
+    ),
+    # huggingface_hub/utils/_http.py, hf_xet; xet-core#850, huggingface_hub#4520.
+    _cause(
+        "hub_transfer",
+        r"CAS service error|Data processing error: |\bxet\b.*(?:[Ee]rror|fail|timed? out)"
+        r"|(?:MaxRetryError|ReadTimeout|ConnectTimeout|ConnectionError|NameResolutionError)[^\n]*"
+        r"(?:huggingface\.co|hf\.co|modelscope)|(?:429|50\d) (?:Client|Server) Error"
+        r"|Consistency check failed: file should be of size",
+        "a download from the Hub broke off while the server started",
+        "Let site.yml fetch the model before the start (model: ORG/NAME), over plain HTTP, with "
+        "resuming, and serve it from the disk; a server of your own: HF_HUB_DISABLE_XET=1 and "
+        "another try. The model itself is not at fault.",
+        by_itself="Models are fetched and checked before a server is started.",
+    ),
     # transformers 5 with a vLLM that knows 4; Qwen3-VL#2058, verl#4337, worker-vllm#260.
     _cause(
         "transformers_too_new",
@@ -1023,6 +1118,19 @@ CAUSES: tuple[Cause, ...] = (
         "this model, and have target modules that the release knows.",
         not_frames=r"serving_models",
     ),
+    # vllm/lora: layers/logits_processor.py, model_manager.py, lora_model.py, peft_helper.py.
+    _cause(
+        "lora_not_loaded",
+        r"When using LoRA, vocab size must be|is not supported for LoRA|doesn't contain tensors"
+        r"|embedding LoRA size\(|LoRA rank `r` must be"
+        r"|Number of (?:requested|added) (?:LoRAs|models)|modules_to_save being None"
+        r"|LoRA.*(?:does not yet support|not supported)|Unsupported LoRA|DoRA",
+        "a LoRA adapter cannot be loaded",
+        "See lora_modules and max_loras in extra_args: an adapter must be made for this model, and "
+        "the model's class in this release must support LoRA at all.",
+        frames=r"/lora/",
+        not_frames=r"serving_models",
+    ),
     # vllm/model_executor/models: load_weights; vllm#40358, llm-compressor#2255, vllm#28274.
     _cause(
         "weights_do_not_match",
@@ -1064,6 +1172,15 @@ CAUSES: tuple[Cause, ...] = (
         "or leave it out, where the model brings its own.",
         who=(SERVER,),
     ),
+    # vllm/entrypoints/chat_utils.py, as 0.26.0 says it.
+    _cause(
+        "chat_template",
+        r"chat template (?:string|path).*(?:appears path-like|doesn't exist|does not exist)"
+        r"|is not a valid chat template type|chat_template is expected to be read directly",
+        "the chat template that is named is not there",
+        "Set chat_template in extra_args to a file on the host that the server's user can read, "
+        "or leave it out, where the model brings its own.",
+    ),
     # vllm/config/model.py; transformers.
     _cause(
         "custom_code",
@@ -1080,6 +1197,14 @@ CAUSES: tuple[Cause, ...] = (
         "this release of vLLM does not support the model",
         "Use a newer vllm_release (docs/releases.md), or another model; where the model brings its "
         "own code that you trust: extra_args: {trust_remote_code: true}.",
+    ),
+    # vllm/model_executor/models/registry.py _raise_for_unsupported.
+    _cause(
+        "model_not_supported",
+        r"was supported in vLLM until|is not compatible with vLLM",
+        "this release cannot serve a model of this architecture",
+        "Set a vllm_release that the line names, or that knows the model (docs/models.md), or "
+        "choose another model.",
     ),
     # A package that only this model needs.
     _cause(
@@ -1109,6 +1234,72 @@ CAUSES: tuple[Cause, ...] = (
         "max_num_batched_tokens is smaller than max_model_len or max_num_seqs allows",
         "Raise max_num_batched_tokens in extra_args to what the line compares it with, or lower "
         "that (max_model_len, max_num_seqs).",
+    ),
+    # vllm/config/compilation.py; vllm/v1/worker/gpu_model_runner.py
+    # _check_and_update_cudagraph_mode.
+    _cause(
+        "cudagraph_mode",
+        r"CUDAGraphMode\.\w+ is not supported with"
+        r"|cudagraph (?:sizes?|shapes?) (?:after rounding|that are both)"
+        r"|(?:customized )?max_cudagraph_capture_size.* should be consistent",
+        "CUDA graphs cannot be captured in the way that is asked for",
+        "Leave compilation_config and cudagraph_capture_sizes out of extra_args; or set "
+        "enforce_eager: true, which does without them (slower).",
+    ),
+    # vllm/config/speculative.py, vllm/v1/spec_decode.
+    _cause(
+        "speculative_config",
+        r"speculative|num_speculative_tokens|draft model|prompt_lookup_m|EAGLE|[Ee]agle3? is only"
+        r"|[Ss]peculators? (?:config|model)|MTP",
+        "the speculative decoding that is asked for does not fit the model",
+        "Correct speculative_config in extra_args as the line says, or leave it out: the model "
+        "serves without it, one token at a time.",
+        frames=r"config/speculative\.py|/spec_decode/|configs/(?:speculators/|eagle)"
+        r"|in (?:create_speculative_config|_verify_\w*spec\w*)",
+    ),
+    # vllm/envs.py env_with_choices, get_vllm_port.
+    _cause(
+        "bad_environment",
+        r"Invalid value '[^']*' (?:for|in) VLLM_\w+|VLLM_PORT '[^']*' (?:appears|must)"
+        r"|[Uu]nknown vLLM environment variable",
+        _REFUSED_VARIABLE,
+        _OTHER_VALUE,
+    ),
+    # The same of a variable that shall be a number; the frame's source tells its name.
+    _cause(
+        "bad_environment",
+        r"invalid literal for |could not convert string to|JSONDecodeError",
+        _REFUSED_VARIABLE,
+        _OTHER_VALUE,
+        frames=r"/vllm/envs\.py",
+    ),
+    # vllm/config/model.py __post_init__; vllm/v1/worker/gpu_model_runner.py _dummy_pooler_run.
+    _cause(
+        "wrong_runner",
+        r"(?:models? do(?:es)? not support|cannot be used with) [`']?--(?:runner|convert|task)"
+        r"|does not support any pooling tasks|Unsupported task: |does not support the .* task",
+        "the model cannot do what it is to be served for",
+        "Leave runner and convert out of extra_args, so that the model's own is taken; set "
+        "kind of the instance to what the model is made for.",
+    ),
+    # vllm/model_executor/model_loader: get_model_loader, default_loader, gguf_loader.
+    _cause(
+        "load_format",
+        r"[Ll]oad[ _]format[:`' ]+\S+ is not supported|Unknown load_format"
+        r"|'load_format' must be|Unrecognised GGUF reference|Model loader extra config is not"
+        r"|model_loader_extra_config must|Unexpected extra config keys for",
+        "the model cannot be loaded in the format that is asked for",
+        "Leave load_format and model_loader_extra_config out of extra_args, so that the format is "
+        "found from the model's files; a GGUF model is one file, or ORG/NAME with its type.",
+    ),
+    # vllm/config/model.py _verify_quantization.
+    _cause(
+        "quantization_deprecated",
+        r"quantization method \S+ (?:is|has been) (?:deprecated|removed)"
+        r"|allow.deprecated.quantization",
+        "vLLM is about to give up the model's quantization, and refuses it until it is told twice",
+        "Set extra_args: {allow_deprecated_quantization: true} for now; then move to AWQ, GPTQ, "
+        "FP8 or compressed-tensors, or stay with an older vllm_release.",
     ),
     # Python's ssl, from uvicorn's configuration.
     _cause(
@@ -1242,6 +1433,18 @@ CAUSES: tuple[Cause, ...] = (
         r"|Value error, |\[type=\w+, input_value=",
         "vLLM refuses this configuration",
         "The line says why; correct the instance in the inventory (its keys, or extra_args).",
+        who=(SERVER, ENGINE),
+    ),
+    # The same without pydantic: the last frame is a check of vLLM's own configuration.
+    _cause(
+        "bad_configuration",
+        r"^(?:ValueError|AssertionError|NotImplementedError|argparse\.ArgumentTypeError): \S",
+        "vLLM refuses this configuration",
+        "The line says why; correct the instance in the inventory (its keys, or extra_args).",
+        frames=r'File "[^"]*/vllm/(?:config/\w+|engine/arg_utils|platforms/\w+|envs'
+        r"|entrypoints/(?:cli/(?:\w+/)?\w+|openai/(?:api_server|cli_args)))\.py\", line \d+, in "
+        r"\S+(?:\n(?![^\n]*File \")[^\n]*)*\Z",
+        not_frames=r"get_attn|config/attention\.py",
         who=(SERVER, ENGINE),
     ),
     # A pickle that is broken, and nothing tells whose file it is: nothing is removed for it.

@@ -19,7 +19,7 @@ FILES = [
     for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     if name and (ROOT / name).is_file() and not (ROOT / name).is_symlink()
 ]
-GENERATED = ("serve-flags.yml",)  # a line in it names the program that makes it
+GENERATED = ("serve-flags.yml", "environment.yml")  # a line in it names the program that makes it
 WITH_COMMENTS = (".py", ".yml", ".yaml", ".toml", ".cfg", ".in", ".sh")
 IGNORED = yaml.safe_load((ROOT / "galaxy.yml").read_text())["build_ignore"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.doc_fragments.lock import ModuleDocFragment
 from ansible_collections.compute_plane.vllm.plugins.modules import hf_model
 
 GOOD: dict[str, Any] = {
@@ -78,7 +79,10 @@ def test_the_token_is_never_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Stop):
         hf_model.main()
     assert seen["token"]["no_log"] is True
-    documented = yaml.safe_load(hf_model.DOCUMENTATION)["options"]
+    documented = {
+        **yaml.safe_load(hf_model.DOCUMENTATION)["options"],
+        **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"],
+    }
     assert set(documented) == set(seen)
     for name, option in documented.items():
         assert option.get("default") == seen[name].get("default"), name

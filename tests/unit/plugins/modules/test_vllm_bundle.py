@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.doc_fragments.lock import ModuleDocFragment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import bundle_maker
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_bundle
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
@@ -366,7 +367,10 @@ def test_the_documentation_is_that_of_the_arguments(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(vllm_bundle, "AnsibleModule", fake)
     with pytest.raises(Stop):
         vllm_bundle.main()
-    documented = yaml.safe_load(vllm_bundle.DOCUMENTATION)["options"]
+    documented = {
+        **yaml.safe_load(vllm_bundle.DOCUMENTATION)["options"],
+        **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"],
+    }
     assert set(documented) == set(seen)
     for name, option in documented.items():
         for key in ("default", "choices", "type", "elements", "required"):

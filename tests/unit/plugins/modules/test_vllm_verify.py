@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 from endpoints.scripted import GOOD, KEY, LENGTH, MODEL, SIMPLIFIED, ScriptedServer, chat, serving
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Common,
@@ -336,3 +337,21 @@ def test_what_is_not_as_before_is_left_to_the_verification(verify: Run) -> None:
     record = verify.etc / "m.endpoint.json"
     record.write_text(record.read_text().replace('"verified"', '"failed"'))
     assert brief(verify) is None
+
+
+def test_whoever_has_replaced_what_was_proved_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "proved").mkdir()
+    wanted = {
+        "name": "m",
+        "venv": "/opt/vllm/releases/r",
+        "config": {"model": "/srv/m"},
+        "environment": {},
+        "url": "http://127.0.0.1:8000",
+        "served_model_name": "m",
+    }
+    proved = deployment(wanted, Common("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
+    (tmp_path / "proved" / "m.json").write_text(proved_text(Record(proved)))
+    vllm_verify.check_deployed({"m": proved.fingerprint}, str(tmp_path))
+    for deployed in ({"m": "0" * 16}, {"m": proved.fingerprint, "gone": "0" * 16}):
+        with pytest.raises(Failed, match="another run replaced it"):
+            vllm_verify.check_deployed(deployed, str(tmp_path))

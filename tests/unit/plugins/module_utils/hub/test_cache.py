@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
     Blob,
     CacheError,
@@ -239,10 +240,12 @@ def test_a_cache_below_a_file_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_who_waits_for_another_run_hears_of_it(cache: RepoCache) -> None:
-    def waiting() -> None:
-        raise InterruptedError
+    def waiting(what: str, elapsed: float) -> None:
+        raise InterruptedError(what, elapsed)
 
-    with cache.lock(waiting), pytest.raises(InterruptedError), cache.lock(waiting):
+    asking = Asking("a@b with site.yml", 10, waiting)
+    told = r"waiting for a@b with site.yml .*the model org/name"
+    with cache.lock(asking), pytest.raises(InterruptedError, match=told), cache.lock(asking):
         pass
-    with cache.lock(waiting):
+    with cache.lock(asking):
         pass

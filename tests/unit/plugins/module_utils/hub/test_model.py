@@ -48,7 +48,8 @@ class Caller:
             **dict.fromkeys(
                 ["revision", "commit", "update", "trust_remote_code", "token", "copy_from"]
             ),
-            **dict.fromkeys(["allow_patterns", "ignore_patterns", "progress"]),
+            **dict.fromkeys(["allow_patterns", "ignore_patterns", "progress", "asked_by"]),
+            "lock_timeout": 10,
             **params,
         }
 

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common import files
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     Deployment,
     Record,
@@ -34,6 +36,8 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervis
 from .conftest import GROUP, UNIT, Asked, Host
 
 if TYPE_CHECKING:
+    import contextlib
+
     Task = Callable[..., dict[str, Any]]
 
 
@@ -46,6 +50,7 @@ class Module:
 
     def __init__(self, host: Host, check: bool, **params: Any) -> None:
         self.check_mode = check
+        self.warnings: list[str] = []
         self.params = {
             **{name: option.get("default") for name, option in services.ARGUMENTS.items()},
             **dataclasses.asdict(host.paths),
@@ -57,7 +62,7 @@ class Module:
         raise AssertionError(command)
 
     def warn(self, message: str) -> None:
-        raise AssertionError(message)
+        self.warnings.append(message)
 
     def exit_json(self, **result: Any) -> None:
         raise Ended(result)
@@ -81,11 +86,13 @@ def task(host: Host, monkeypatch: pytest.MonkeyPatch) -> Task:
     tell(host, monkeypatch)
     monkeypatch.setattr(Installed, "supervisor", lambda _: (folder, {"__main__.py": "\n"}))
 
-    def run(kind: Any, check: bool = False, **params: Any) -> dict[str, Any]:
+    def run(kind: Any, check: bool = False, warns: bool = False, **params: Any) -> dict[str, Any]:
+        module = Module(host, check, **params)
         with pytest.raises(Ended) as ended:
-            services.run(Module(host, check, **params), kind)  # type: ignore[arg-type]
+            services.run(module, kind, alone=True)  # type: ignore[arg-type]
         result: dict[str, Any] = ended.value.args[0]
-        return result
+        assert bool(module.warnings) == warns, module.warnings
+        return {**result, "warnings": module.warnings} if warns else result
 
     return run
 
@@ -111,6 +118,7 @@ def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any
         "unit": UNIT,
         "instances": [instance],
         "removed_instances": [],
+        "known_instances": None,
         "keep_releases": 2,
         "start_stall": 120,
         "starts": 5,
@@ -326,3 +334,84 @@ def test_a_key_that_no_file_can_have_is_told_before_anything_changes(
     )
     assert not Path(host.paths.etc_dir).exists()
     assert host.systemd.done == []
+
+
+# -- another run at the same time ------------------------------------------------------------------
+
+
+def other_run(host: Host) -> contextlib.AbstractContextManager[Any]:
+    """Another run that changes what serves on this host."""
+    return held(
+        host.paths.lock, "it", Asking("alice@laptop with site.yml", 0, lambda *_, **__: None)
+    )
+
+
+@pytest.mark.parametrize(("kind", "params"), [(SITE, site()), (ROLLBACK, {"instances": []})])
+def test_while_another_run_changes_the_host_nothing_is_changed(
+    host: Host, task: Task, kind: Any, params: dict[str, Any]
+) -> None:
+    with other_run(host):
+        ended = task(kind, **params, lock_timeout=0)
+        assert "the servers of this host: changed right now by alice@laptop with" in ended["msg"]
+        assert "since" in ended["msg"]
+        assert not Path(host.paths.etc_dir).exists()
+        assert host.systemd.done == []
+
+
+def test_check_mode_waits_for_nobody_and_locks_nothing(host: Host, task: Task) -> None:
+    with other_run(host):
+        assert task(SITE, check=True, **site(), lock_timeout=0)["changed"]
+    assert not Path(host.paths.lock).read_text()
+
+
+def test_what_another_run_did_meanwhile_is_seen_after_the_wait(host: Host, task: Task) -> None:
+    """The second decides by what there is when its turn comes, not by what there was."""
+    task(SITE, **site(1024))
+    entered, done = threading.Event(), list[dict[str, Any]]()
+
+    def second() -> None:
+        done.append(task(SITE, **site(2048)))
+
+    with other_run(host):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        entered.wait(0.3)
+        assert done == []
+        # The other run deploys just that.
+        services_run(host, site(2048))
+    waiting.join()
+    assert (done[0]["changed"], host.on_disk()) == (False, 2048)
+
+
+def services_run(host: Host, params: dict[str, Any]) -> None:
+    """The module's own work, by a run that has the lock."""
+    with pytest.raises(Ended):
+        services.run(Module(host, False, **params), SITE)  # type: ignore[arg-type]
+
+
+def test_what_another_run_has_deployed_since_goes_if_it_is_not_wanted(
+    host: Host, task: Task
+) -> None:
+    task(SITE, **site())
+    wanted = site(instances=[], known_instances=[])
+    assert task(SITE, check=True, warns=True, **wanted)["changed"]
+    gone = task(SITE, warns=True, **wanted)
+    assert gone["changed"]
+    assert gone["warnings"][0].startswith("m: deployed by another run since this one was planned")
+    assert os.listdir(host.paths.etc_dir) == []
+    # One that was there when the run was planned, and is not among the removed, is left alone.
+    task(SITE, **site())
+    assert not task(SITE, **site(instances=[], known_instances=["m"]))["changed"]
+
+
+def test_a_release_that_another_run_has_removed_is_told(host: Host, task: Task) -> None:
+    venv = f"{host.paths.releases_dir}/r2"
+    ended = task(SITE, **site(venv=venv))
+    assert f"{venv}: another run has removed it" in ended["msg"]
+    assert "run again" in ended["msg"]
+    assert not Path(host.paths.etc_dir).exists()
+
+
+def test_a_result_names_the_deployment(host: Host, task: Task) -> None:
+    wanted = fingerprint_of(task, site())
+    assert task(SITE, **site())["instances"][0]["fingerprint"] == wanted
