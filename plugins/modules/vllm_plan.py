@@ -23,6 +23,8 @@ options:
     description:
       - The vLLM version, one of the directories in O(releases_dir); by default the one that the
         file C(releases/default) of the collection names.
+      - V(newest-that-fits) is the newest one that the host's driver, GPUs, CPU, Python and C
+        library can run and that is locked for the accelerator. The plan names its number.
     type: raw
   accelerator:
     description:

@@ -14,6 +14,7 @@ import yaml
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import lock_sha256
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.newest import NEWEST
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
 
     Args:
         releases_dir: The directory with one directory a release.
-        release: The wanted release; anything that is not one's name is
+        release: The wanted release, or `newest-that-fits`; anything else is
             answered with "no such release", so that the planner says so.
 
     Returns:
@@ -51,6 +52,9 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
     errors: list[str] = []
     rules = {path.stem: _mapping(path, errors) for path in sorted(RULES.glob("*.yml"))}
     available = _available(releases_dir)
+    if release == NEWEST:
+        every = Releases(releases_dir, available)
+        return ReleaseData(available=available, releases=every, rules=rules, errors=tuple(errors))
     if not isinstance(release, str) or release not in available:
         return ReleaseData(available=available, rules=rules, errors=tuple(errors))
     folder = releases_dir / release
@@ -76,6 +80,33 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
         rules=rules,
         errors=tuple(errors),
     )
+
+
+class Releases(Mapping[str, ReleaseData]):
+    """Each release's data, read when asked for.
+
+    Args:
+        releases_dir: The directory with one directory a release.
+        available: The releases.
+    """
+
+    def __init__(self, releases_dir: Path, available: tuple[str, ...]) -> None:
+        self._dir = releases_dir
+        self._available = available
+        self._read: dict[str, ReleaseData] = {}
+
+    def __getitem__(self, release: str) -> ReleaseData:
+        if release not in self._available:
+            raise KeyError(release)
+        if release not in self._read:
+            self._read[release] = load_release_data(self._dir, release)
+        return self._read[release]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._available)
+
+    def __len__(self) -> int:
+        return len(self._available)
 
 
 class Registries(Mapping[str, Mapping[str, Any]]):

@@ -129,7 +129,10 @@ def _remedy(
         if any(resolve(name, data.registries.get(release) or {}) for name in names)
     ]
     if knowing:
-        return f"set vllm_release: {knowing[-1]}, which knows it"
+        # The smallest step: a newer release may ask for a newer driver or Python.
+        here = fact.version_tuple(fact.text(data.release, "release") or "")
+        newer = [release for release in knowing if fact.version_tuple(release) > here]
+        return f"set vllm_release: {(newer or knowing[-1:])[0]}, which knows it"
     if own_code:
         return (
             "the model brings its own code: read it, and if you trust it, set "

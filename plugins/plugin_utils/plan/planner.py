@@ -65,6 +65,10 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models imp
     describe,
     downloads_of,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.newest import (
+    NEWEST,
+    plan_newest,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     quoted,
@@ -103,7 +107,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     """Decide what will be done on a host, or find every reason why not.
 
     Args:
-        raw: The wanted state: `release`, `accelerator`, `instances`, `nvcc`,
+        raw: The wanted state: `release` (a version, or `newest-that-fits`), `accelerator`, `instances`, `nvcc`,
             `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
             `runtime_venv`, `offline`, `model_endpoint`, `has_token`, `variables`
             (see `check_variables`).
@@ -114,8 +118,13 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         The plan. With any entry in `problems` nothing may be changed. Never
         raises, whatever the arguments hold; equal arguments give equal plans.
     """
-    findings = Findings()
     raw = raw if isinstance(raw, Mapping) else {}
+    if raw.get("release") == NEWEST and data.releases and raw.get("runtime_venv") is None:
+        return plan_newest(
+            data.available,
+            lambda release: make_plan({**raw, "release": release}, facts, data.releases[release]),
+        )
+    findings = Findings()
     wanted = read_wanted(raw, findings)
     check_variables(raw.get("variables"), findings, raw.get("instances") is not None)
     check_settings(raw, [instance.name for instance in wanted.instances], findings)

@@ -66,6 +66,10 @@ PROBLEMS: dict[str, Kind] = {
         "There is no data for this release.",
         "Choose a release that the message lists, or add its data.",
     ),
+    "no-release-fits": Kind(
+        "None of the collection's releases can run on the host.",
+        "Do what the message says for the release that lacks least, or name a release.",
+    ),
     "unknown-accelerator": Kind(
         "The release is not locked for this accelerator.",
         "Choose an accelerator that the message lists, or another release.",
@@ -352,6 +356,7 @@ NOTES: dict[str, str] = {
     "no-instances": "No instance is wanted.",
     "unknown-variable": "A variable that begins with `vllm_` and that nothing reads.",
     "unknown-instance": "A setting names an instance that this host does not have.",
+    "release-chosen": "The release that `newest-that-fits` has taken, and why no newer one.",
     "instance-removed": "A deployed instance is no longer wanted.",
     "unused-on-cpu": "A setting without effect on accelerator cpu.",
     "port-moves": "A port is held by an instance that gives it up in this run.",

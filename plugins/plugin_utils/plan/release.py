@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.newest import NEWEST
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     closest,
@@ -32,6 +33,8 @@ class ReleaseData:
         flags: Long flag (with dashes) to its description, from `serve-flags.yml`.
         registries: Release to its `models.yml`, for those that have one; read when asked for.
         locks: Lock file to its SHA-256 in hexadecimal, for the files that exist.
+        releases: Release to its own `ReleaseData`, where the wanted one is not named but chosen; read
+            when asked for.
         rules: Name of a rule file under `plan/data` to its contents.
         errors: What could not be read, one line each.
     """
@@ -41,6 +44,7 @@ class ReleaseData:
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     locks: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, ReleaseData] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
 
@@ -60,8 +64,15 @@ def check_release(wanted: Wanted, data: ReleaseData, findings: Findings) -> bool
         )
     if data.release is not None:
         return True
-    if wanted.release and not data.errors:
-        near = closest(wanted.release, data.available)
+    if wanted.release == NEWEST and wanted.runtime_venv is not None:
+        findings.problem(
+            "unknown-release",
+            "vllm_release",
+            f"{NEWEST} chooses what is installed, and with vllm_runtime_venv nothing is",
+            f"name the release that the environment holds, one of {quoted(data.available)}",
+        )
+    elif wanted.release and not data.errors:
+        near = closest(wanted.release, [*data.available, NEWEST])
         findings.problem(
             "unknown-release",
             "vllm_release",
@@ -221,8 +232,10 @@ def _python(data: ReleaseData) -> list[Any]:
 
 
 def os_packages(data: ReleaseData) -> list[str]:
-    """Return every package name that any plan of this release could ask a host about."""
+    """Return every package name that any plan with this data could ask a host about."""
     names: set[str] = set()
+    for one in data.releases.values():
+        names.update(os_packages(one))
     for section in fact.mapping(data.release, "accelerators").values():
         for family in fact.mapping(section, "os_packages"):
             for name in fact.words(section, "os_packages", family):

@@ -62,3 +62,20 @@ def test_unknown_converter_is_refused(serve_flags_program: ModuleType) -> None:
     parser.add_argument("--some-flag", type=complex)
     with pytest.raises(ValueError, match="--some-flag: what does the converter complex take"):
         serve_flags_program.describe(parser._actions)
+
+
+SERVES = [
+    *("attention-backend", "host", "max-model-len", "model", "port"),
+    *("reasoning-parser", "served-model-name", "tool-call-parser"),
+]
+
+
+def test_flags_of_vllm_serve_are_taken(serve_flags_program: ModuleType) -> None:
+    serve_flags_program.check_whose([*SERVES, "seed"])
+
+
+def test_another_programs_flags_are_refused(serve_flags_program: ModuleType) -> None:
+    # `vllm run-batch` of 0.32.0 has a make_arg_parser too, beside that of `vllm serve`.
+    of_run_batch = sorted({*SERVES, "input-file", "output-file"} - {"port"})
+    with pytest.raises(ValueError, match=r"not the parser of `vllm serve`: it has no --port$"):
+        serve_flags_program.check_whose(of_run_batch)
