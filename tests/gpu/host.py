@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,19 @@ mount -o remount,size=50% /dev/shm
 exec /lib/systemd/systemd --unit=multi-user.target
 """
 MASKED = (
-    "apt-daily.timer apt-daily-upgrade.timer systemd-networkd.service systemd-resolved.service"
-    " getty.target console-getty.service systemd-logind.service unattended-upgrades.service"
-    " motd-news.timer e2scrub_all.timer fstrim.timer ssh.service"
-).split()
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "console-getty.service",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "getty.target",
+    "motd-news.timer",
+    "ssh.service",
+    "systemd-logind.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "unattended-upgrades.service",
+)
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm*", "/dev/nvidia-caps")
 
 
@@ -215,11 +226,15 @@ def _append(path: Path, line: str) -> None:
 
 
 def ansible(
-    host: Host, venv: Path, pack: Path | None, playbook: str, extra: dict[str, Any], timeout: float
+    host: Host,
+    venv: Path,
+    pack: Path | None,
+    playbook: str,
+    extra: dict[str, Any],
+    timeout: float,
+    words: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of this collection in the host, on the host itself."""
-    import json  # noqa: PLC0415
-
     variables = host.work / "playbook-variables.json"
     variables.write_text(json.dumps(extra), encoding="utf-8")
     inventory = host.work / "hosts.yml"
@@ -241,6 +256,6 @@ def ansible(
     }
     command = [
         python, "-m", "ansible", "playbook", "-i", str(inventory), str(ROOT / playbook),
-        "-e", f"@{variables}",
+        "-e", f"@{variables}", *words,
     ]  # fmt: skip
     return host.run(command, timeout, environment)

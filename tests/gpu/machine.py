@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RELEASE = "0.26.0"
 
@@ -73,9 +75,12 @@ def unpack(pieces: Path, work: Path) -> None:
     target = work / "pack"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    subprocess.run(
-        f"xz -dc -T0 {whole} | tar -x -C {target} --no-same-owner", shell=True, check=True
-    )
+    with subprocess.Popen(["xz", "-dc", "-T0", whole], stdout=subprocess.PIPE) as packed:
+        subprocess.run(
+            ["tar", "-x", "-C", target, "--no-same-owner"], stdin=packed.stdout, check=True
+        )
+    if packed.returncode != 0:
+        raise SystemExit("run: the pack cannot be unpacked")
     whole.unlink()
     done.write_text(digest)
 

@@ -10,8 +10,10 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KINDS = (
     ("attention", r"attention|flash|fmha|reduce_segments|prepare_varlen"),
@@ -27,7 +29,7 @@ KINDS = (
 def kind_of(name: str) -> str:
     """The kind of a kernel, by its name."""
     for kind, pattern in KINDS:
-        if re.search(pattern, name, re.I):
+        if re.search(pattern, name, re.IGNORECASE):
             return kind
     return "other"
 
@@ -81,9 +83,9 @@ def summarise(events: Sequence[Mapping[str, Any]], steps: int, top: int = 25) ->
 def read(folder: Path) -> list[dict[str, Any]]:
     """The events of the newest trace with kernels in a directory; empty without one."""
     for path in sorted(folder.rglob("*.json*"), key=lambda one: -one.stat().st_mtime):
-        opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8")
-        with opened as stream:
-            events: list[dict[str, Any]] = json.load(stream).get("traceEvents", [])
+        data = path.read_bytes()
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        events: list[dict[str, Any]] = json.loads(text).get("traceEvents", [])
         if any(one.get("cat") == "kernel" for one in events):
             return events
     return []

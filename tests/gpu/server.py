@@ -18,6 +18,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from machine import RELEASE
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils import probe
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import config_file
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
@@ -30,7 +32,6 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data im
     default_releases_dir,
     load_release_data,
 )
-from machine import RELEASE
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "plugins" / "module_utils"
@@ -213,8 +214,7 @@ class Server:
                 command, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-            assert self._process.stdout is not None
-            for line in self._process.stdout:
+            for line in self._process.stdout or ():
                 self.lines.append((time.monotonic(), line.decode("utf-8", "replace").rstrip()))
             status = self._process.wait()
             self.ends.append((time.monotonic(), status))
@@ -276,10 +276,10 @@ class Server:
     def request(self, path: str, body: Any = None, timeout: float = 120.0) -> Any:
         """A request; POST where there is a body. Returns the JSON, or the text."""
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(
+        asked = urllib.request.Request(  # noqa: S310 - our own server
             self.url + path, data=data, headers={"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(asked, timeout=timeout) as answer:
+        with urllib.request.urlopen(asked, timeout=timeout) as answer:  # noqa: S310
             text = answer.read().decode("utf-8", "replace")
         try:
             return json.loads(text)

@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import profiles
+from machine import RELEASE, fill, make_model
+from server import ROOT, Failed, Server
+
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
     ceiling,
     client,
@@ -28,12 +31,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     subject,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep import Point
-from machine import fill, make_model, say
-from server import ROOT, Failed, Server
 
 RTX_3090_BUDGET = 20.4 * (1 << 30)
 """0.85 of the 24 GiB that an RTX 3090 has."""
 INPUT, OUTPUT = 512, 128
+START_SECONDS = 900.0
+"""A start may take so long; a GPU needs 60 to 180, two busy cores far more."""
 
 
 @dataclass
@@ -107,7 +110,7 @@ class Context:
         return {**one, "extra_args": extra}
 
     @contextlib.contextmanager
-    def serve(self, name: str, gpu: Gpu, instance: dict[str, Any], **more: Any) -> Iterator[Server]:
+    def serve(self, name: str, instance: dict[str, Any], **more: Any) -> Iterator[Server]:
         """A server that is stopped, and whose log is kept, whatever happens."""
         server = Server(name, self.work, self.venv, instance, self.accelerator, **more)
         self.servers.append(server)
@@ -120,7 +123,7 @@ class Context:
             (self.results / f"{name}.log").write_text(log + "\n", encoding="utf-8")
 
     def runner(self, gpu: Gpu) -> client.BenchClient:
-        """vLLM's client, imported once a lane, as a plain process."""
+        """VLLM's client, imported once a lane, as a plain process."""
         if gpu.index not in self.runners:
             self.runners[gpu.index] = client.BenchClient(f"lane{gpu.index}", str(self.venv), "", 0)
             self.runners[gpu.index].wait_until_ready()
@@ -131,7 +134,8 @@ class Context:
     ) -> dict[str, Any]:
         """Measure a server's speed by the collection's own benchmark."""
         factor = 1 if self.accelerator == "cuda" else 8
-        prompts = {1: 8, 16: 48, 64: 128}
+        eager = "enforce-eager" in server.config
+        prompts = {1: 4 if eager else 8, 16: 32 if eager else 48, 64: 128}
         points = [
             Point(one, INPUT // factor, OUTPUT // factor, prompts[one] // factor or 1, stated=True)
             for one in streams
@@ -313,9 +317,9 @@ def _serve_and_measure(
     **keys: Any,
 ) -> dict[str, Any]:
     result: dict[str, Any] = {"shape": context.shape, "streams": list(streams)}
-    with context.serve(name, gpu, context.instance(gpu, **keys), caches=caches) as server:
+    with context.serve(name, context.instance(gpu, **keys), caches=caches) as server:
         server.start()
-        result["ready_seconds"] = round(server.wait_ready(context.left(300)), 2)
+        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
         result["memory_used_bytes"] = pynvml_used(gpu)
         result.update(described(server))
         try:
@@ -329,7 +333,7 @@ def _serve_and_measure(
                 for found in re.finditer(
                     r"^vllm:(spec_decode_num_\w+_total|num_preemptions_total"
                     r"|prefix_cache_(?:queries|hits)_total)\{[^}]*\} ([\d.e+]+)",
-                    text, re.M,
+                    text, re.MULTILINE,
                 )
             }  # fmt: skip
         result["stop_seconds"] = round(server.stop(), 2)
@@ -374,9 +378,9 @@ def profile(context: Context, gpu: Gpu) -> dict[str, Any]:
         gpu, attention_backend="TRITON_ATTN", extra_args={"profiler-config": asked}
     )
     result: dict[str, Any] = {}
-    with context.serve("profile", gpu, instance, caches="graphs") as server:
+    with context.serve("profile", instance, caches="graphs") as server:
         server.start()
-        result["ready_seconds"] = round(server.wait_ready(context.left(300)), 2)
+        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
         result.update(described(server))
         for streams in (1, 16):
             for path in folder.rglob("*.json*"):
@@ -436,9 +440,9 @@ def sleep(context: Context, gpu: Gpu) -> dict[str, Any]:
     result: dict[str, Any] = {}
     # The supervisor would take sleep for a hang.
     environment = {"VLLM_SERVER_DEV_MODE": "1", "WATCHDOG_USEC": str(3_600_000_000)}
-    with context.serve("sleep", gpu, instance, environment=environment) as server:
+    with context.serve("sleep", instance, environment=environment) as server:
         server.start()
-        result["cold_ready_seconds"] = round(server.wait_ready(context.left(300)), 2)
+        result["cold_ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
         result.update(described(server))
         result["load_page_cache"] = "warm"
         before = server.complete(32)
@@ -488,9 +492,9 @@ def faults(context: Context, gpu: Gpu) -> dict[str, Any]:
     """EngineCore stopped and killed under load; GPU memory taken before the start."""
     result: dict[str, Any] = {}
     instance = context.instance(gpu, attention_backend="TRITON_ATTN", enforce_eager=True)
-    with context.serve("faults", gpu, instance, caches="recorded") as server:
+    with context.serve("faults", instance, caches="recorded") as server:
         server.start()
-        result["ready_seconds"] = round(server.wait_ready(context.left(300)), 2)
+        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
         result["memory_used_bytes"] = pynvml_used(gpu)
         for name, number in (("SIGKILL", signal.SIGKILL), ("SIGSTOP", signal.SIGSTOP)):
             stop = threading.Event()
@@ -551,18 +555,17 @@ _HOLD = (
 
 def _memory_taken(context: Context, gpu: Gpu) -> dict[str, Any]:
     """Start while another process holds so much that the budget is not free."""
-    assert gpu.total_bytes is not None
-    hold = int(gpu.total_bytes - RTX_3090_BUDGET / 2)
+    hold = int((gpu.total_bytes or 0) - RTX_3090_BUDGET / 2)
     holder = subprocess.Popen(
         [context.venv / "bin/python", "-c", _HOLD, str(hold)],
         stdout=subprocess.PIPE,
         env={**context.clean_environment(), "CUDA_VISIBLE_DEVICES": str(gpu.uuid)},
     )
     try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+        if holder.stdout is None or not holder.stdout.readline():
+            raise Failed("the memory could not be taken")
         instance = context.instance(gpu, attention_backend="TRITON_ATTN", enforce_eager=True)
-        with context.serve("taken", gpu, instance, caches="recorded") as server:
+        with context.serve("taken", instance, caches="recorded") as server:
             row: dict[str, Any] = {"plan_problems": server.problems, "held_bytes": hold}
             began = time.monotonic()
             server.start()
@@ -596,6 +599,90 @@ def parallel(context: Context, gpu: Gpu) -> dict[str, Any]:
         context, gpu, "parallel", (1, 16, 64), full=True, attention_backend="TRITON_ATTN",
         tensor_parallel_size=2, gpus=[one.uuid for one in two],
     )  # fmt: skip
+
+
+def playbooks(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """site.yml twice, status.yml and tune.yml on a throwaway host with systemd over this machine.
+
+    The model's words mean nothing, so what would judge them is left out (vllm_verify).
+    """
+    import host
+
+    pack = context.work / "pack" if (context.work / "pack").is_dir() else None
+    one = context.instance(gpu, enforce_eager=True, attention_backend="TRITON_ATTN", port=18100)
+    if context.accelerator == "cpu":
+        one["cpu_kvcache_space"] = 1
+    variables: dict[str, Any] = {
+        "vllm_release": RELEASE,
+        "vllm_accelerator": context.accelerator,
+        "vllm_runtime_venv": str(context.venv),
+        "vllm_instances": [one],
+        "vllm_service_drain": 5,
+        "vllm_tune_goal": "latency",
+        "vllm_tune_space": {
+            "enforce_eager": [True, False],
+            "attention_backend": ["TRITON_ATTN", "FLASH_ATTN"],
+        },
+        "vllm_tune_sweep": [
+            {"concurrency": [1, 16], "input_tokens": INPUT, "output_tokens": OUTPUT}
+            if context.accelerator == "cuda"
+            else {"concurrency": 1, "input_tokens": 32, "output_tokens": 8, "prompts": 2}
+        ],
+        "vllm_tune_repeats": 2,
+        "vllm_tune_proof": [
+            {
+                "name": "completion",
+                "messages": [{"role": "user", "content": "Hello"}],
+                "expect": "^",
+                "max_tokens": 4,
+            }
+        ],
+    }
+    result: dict[str, Any] = {}
+    began = time.monotonic()
+    with host.Host(context.work, pack) as made:
+        result["boot_seconds"] = round(time.monotonic() - began, 1)
+        result["systemd"] = made.run(["systemctl", "--version"], 20).stdout.split("\n")[0]
+        runs = (
+            ("site", "playbooks/site.yml", ["--skip-tags", "vllm_verify"], 300),
+            ("again", "playbooks/site.yml", ["--skip-tags", "vllm_verify"], 120),
+            ("status", "playbooks/status.yml", [], 60),
+            ("tune", "playbooks/tune.yml", [], 900),
+            ("after", "playbooks/status.yml", [], 60),
+        )
+        for name, playbook, words, seconds in runs:
+            began = time.monotonic()
+            try:
+                done = host.ansible(
+                    made, context.venv, pack, playbook, variables, context.left(seconds), words
+                )
+                status, text = done.returncode, done.stdout + done.stderr
+            except subprocess.TimeoutExpired as late:
+                status, text = None, (late.stdout or b"").decode("utf-8", "replace")
+            (context.results / f"playbook-{name}.log").write_text(text, encoding="utf-8")
+            recap = re.findall(r"^\S+ +: ok=.*$", text, re.MULTILINE)
+            result[name] = {
+                "status": status,
+                "seconds": round(time.monotonic() - began, 1),
+                "recap": recap[-1] if recap else None,
+            }
+            for path in sorted((made.root / "var/lib/vllm/benchmarks").glob("*.json")):
+                result[path.name] = json.loads(path.read_text(encoding="utf-8"))
+            if status != 0:
+                result[name]["said"] = text[-4000:]
+                if name in ("site", "tune"):
+                    break
+        unit = f"vllm@{one['name']}.service"
+        journal = made.run(["journalctl", "-u", unit, "-o", "short-monotonic", "--no-pager"], 30)
+        (context.results / "playbook-journal.log").write_text(journal.stdout, encoding="utf-8")
+        shown = "DevicePolicy,DeviceAllow,MemoryCurrent,MemoryPeak,NRestarts,StatusText"
+        result["unit"] = made.run(["systemctl", "show", unit, "-p", shown], 20).stdout.split("\n")
+        result["memory_used_bytes"] = pynvml_used(gpu)
+        began = time.monotonic()
+        made.run(["systemctl", "stop", unit], 90)
+        result["stop_seconds"] = round(time.monotonic() - began, 1)
+        result["memory_used_after_bytes"] = _released(gpu)
+    return result
 
 
 # Name -> the step, about how many seconds it takes, and what must have been done before.
@@ -632,6 +719,7 @@ STEPS: dict[str, tuple[Step, float, str | None]] = {
         100,
         None,
     ),
+    "playbooks": (playbooks, 300, None),
     "faults": (faults, 240, None),
     "parallel": (parallel, 150, None),
 }  # fmt: skip
