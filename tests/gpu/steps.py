@@ -91,7 +91,15 @@ class Context:
             "port": 18000 + gpu.index,
             "dtype": "float16",
             "max_model_len": 4096,
-            "environment": {"VLLM_USE_FLASHINFER_SAMPLER": "0"},
+            "environment": {
+                "VLLM_USE_FLASHINFER_SAMPLER": "0",
+                # What the machine says of NVLink's multicast holds for every program on it.
+                **{
+                    key: value
+                    for key, value in os.environ.items()
+                    if re.match(r"NCCL_NVLS_|TORCH_SYMM_MEM_|NVSHMEM_DISABLE_", key)
+                },
+            },
         }
         if self.accelerator == "cuda":
             one["gpus"] = [gpu.uuid]
