@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import profiles
-from machine import RELEASE, fill, make_model
+from machine import RELEASE, fill, make_model, say
 from server import ROOT, Failed, Server
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
@@ -64,9 +64,14 @@ class Context:
     servers: list[Server] = field(default_factory=list)
     runners: dict[int, client.BenchClient] = field(default_factory=dict)
 
-    def left(self, most: float) -> float:
-        """Seconds that something may take: the least of a limit and what is left of the run."""
-        return max(5.0, min(most, self.deadline - time.monotonic()))
+    def left(self, most: float, reserve: float = 0.0) -> float:
+        """Seconds that something may take: the least of a limit and what is left of the run.
+
+        Args:
+            most: The limit.
+            reserve: Seconds that are needed after it.
+        """
+        return max(5.0, min(most, self.deadline - reserve - time.monotonic()))
 
     def model(self, name: str = "dummy") -> Path:
         """The model with weights that vLLM draws by itself, or `random`, with a file of them."""
@@ -632,9 +637,13 @@ def playbooks(context: Context, gpu: Gpu) -> dict[str, Any]:
             "attention_backend": ["TRITON_ATTN", "FLASH_ATTN"],
         },
         "vllm_tune_sweep": [
-            {"concurrency": [1, 16], "input_tokens": INPUT, "output_tokens": OUTPUT}
-            if context.accelerator == "cuda"
-            else {"concurrency": 1, "input_tokens": 32, "output_tokens": 8, "prompts": 2}
+            {
+                "concurrency": streams,
+                "input_tokens": INPUT if context.accelerator == "cuda" else 32,
+                "output_tokens": OUTPUT if context.accelerator == "cuda" else 8,
+                "prompts": prompts,
+            }
+            for streams, prompts in ((1, 4), (16, 48))
         ],
         "vllm_tune_repeats": 2,
         "vllm_tune_proof": [
@@ -662,13 +671,20 @@ def playbooks(context: Context, gpu: Gpu) -> dict[str, Any]:
             began = time.monotonic()
             try:
                 done = host.ansible(
-                    made, context.venv, pack, playbook, variables, context.left(seconds), words
+                    made,
+                    context.venv,
+                    pack,
+                    playbook,
+                    variables,
+                    context.left(seconds, 30),
+                    words,
                 )
                 status, text = done.returncode, done.stdout + done.stderr
             except subprocess.TimeoutExpired as late:
                 status, text = None, (late.stdout or b"").decode("utf-8", "replace")
             (context.results / f"playbook-{name}.log").write_text(text, encoding="utf-8")
             recap = re.findall(r"^\S+ +: ok=.*$", text, re.MULTILINE)
+            say(f"playbooks: {name}: {status}, {time.monotonic() - began:.0f} s")
             result[name] = {
                 "status": status,
                 "seconds": round(time.monotonic() - began, 1),
