@@ -189,12 +189,12 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
     ARGUMENTS as LOCK_ARGUMENTS,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     read_record,
 )

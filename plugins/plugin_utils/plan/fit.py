@@ -40,7 +40,8 @@ def known_models(shipped: Mapping[str, Any], hub: str) -> dict[str, Any]:
         shipped: `plan/data/candidates.yml`.
         hub: The host's cache of models.
     """
-    entries, models = [], {}
+    entries: list[dict[str, Any]] = []
+    models: dict[str, Any] = {}
     for repo_id, model in fact.mapping(shipped, "models").items():
         size = fact.integer(model, "weights_bytes")
         path = snapshot_path(hub, repo_id, _NO_COMMIT)

@@ -107,8 +107,8 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     """Decide what will be done on a host, or find every reason why not.
 
     Args:
-        raw: The wanted state: `release` (a version, or `newest-that-fits`), `accelerator`, `instances`, `nvcc`,
-            `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
+        raw: The wanted state: `release` (a version, or `newest-that-fits`), `accelerator`,
+            `instances`, `nvcc`, `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
             `runtime_venv`, `offline`, `model_endpoint`, `has_token`, `variables`
             (see `check_variables`).
         facts: What `vllm_probe` returns under `facts`, with what a Hub said (`models.answered`).
