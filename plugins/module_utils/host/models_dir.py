@@ -353,11 +353,11 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         "exists": exists,
         "is_directory": is_directory,
         "readable": readable,
+        **said,
         "names": names,
         "weights": weights(host, directory, names),
         "tokenizer": has_tokenizer(present),
         "adapter": adapter(host, directory, names),
-        **said,
     }
 
 

@@ -128,7 +128,7 @@ class Model:
         """The commit that the revision stands for, as far as it is known here."""
         if self.pinned:
             return self.revision
-        return self.state.revisions.get(self.revision) or self.params["commit"]
+        return self.state.revisions.get(self.revision) or self.params.get("commit")
 
     def _chosen(self, commit: str) -> Selection | None:
         """What to have of a commit; None when its files are not known."""
@@ -468,8 +468,9 @@ def problems(params: dict[str, Any]) -> list[str]:
     problem = endpoint_problem(params["endpoint"])
     if problem:
         found.append(f"endpoint {params['endpoint']!r} {problem}")
-    if params["commit"] is not None and not COMMIT.match(params["commit"]):
-        found.append(f"commit {params['commit']!r} is not a full commit hash")
+    commit = params.get("commit")
+    if commit is not None and not COMMIT.match(commit):
+        found.append(f"commit {commit!r} is not a full commit hash")
     found += [
         f"{name} {params[name]!r} is not an absolute path"
         for name in ("cache_dir", "tools_path")

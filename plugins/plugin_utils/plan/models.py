@@ -138,12 +138,16 @@ def model_path(
 def is_known(instance: Instance | Adapter, wanted: Wanted, facts: Mapping[str, Any]) -> bool:
     """Tell whether the facts say what a repository's model is, and how large; true for a directory.
 
-    What another tool left half, or a download that was cut, does not say it.
+    What another tool left half, or a download that was cut, does not say it; what was fetched and
+    verified does, be it as damaged as its upload.
     """
     if hub_request(instance) is None:
         return True
     row = fact.mapping(facts, "models", model_path(instance, wanted, facts) or "")
     weights = fact.mapping(row, "weights")
+    verified = fact.integer(hub_entry(instance, facts), "download_bytes") == 0
+    if verified and fact.mapping(row, "config"):
+        return True
     return bool(fact.rows(weights, "files")) and not (
         fact.words(weights, "missing") or fact.words(weights, "incomplete")
     )

@@ -40,6 +40,7 @@ def test_good_arguments() -> None:
         ("repo_id", "a b"),
         ("revision", "a..b"),
         ("revision", ""),
+        ("commit", "main"),
         ("endpoint", "huggingface.co"),
         ("endpoint", "ftp://x"),
         ("endpoint", "http://[x"),
