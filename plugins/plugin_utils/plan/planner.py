@@ -103,8 +103,8 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     """Decide what will be done on a host, or find every reason why not.
 
     Args:
-        raw: The wanted state: `release` (a version, or `newest-that-fits`), `accelerator`, `instances`, `nvcc`,
-            `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
+        raw: The wanted state: `release` (a version, or `newest-that-fits`), `accelerator`,
+            `instances`, `nvcc`, `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
             `runtime_venv`, `offline`, `variables` (see `check_variables`).
         facts: What `vllm_probe` returns under `facts`.
         data: The wanted release's data and the rules.

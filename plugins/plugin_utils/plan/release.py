@@ -33,8 +33,8 @@ class ReleaseData:
         flags: Long flag (with dashes) to its description, from `serve-flags.yml`.
         registries: Release to its `models.yml`, for those that have one; read when asked for.
         locks: Lock file to its SHA-256 in hexadecimal, for the files that exist.
-        releases: Release to its own `ReleaseData`, where the wanted one is not named but chosen; read
-            when asked for.
+        releases: Release to its own `ReleaseData`, where the wanted one is not named but chosen;
+            read when asked for.
         rules: Name of a rule file under `plan/data` to its contents.
         errors: What could not be read, one line each.
     """
