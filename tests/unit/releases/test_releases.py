@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # As uv 0.13 says it.
 NOTHING = """error: No solution found when resolving dependencies
-  cause: Because only vllm<=0.33.0 is available and you require vllm>0.33.0, we can conclude that your
-  requirements are unsatisfiable.
+  cause: Because only vllm<=0.33.0 is available and you require vllm>0.33.0, we can conclude
+  that your requirements are unsatisfiable.
 """
 AWAY = "error: Request failed after 3 retries in 10.3s\n  cause: tcp connect error\n"
 DAYS = {
