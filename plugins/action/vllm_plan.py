@@ -161,6 +161,9 @@ class ActionModule(ActionBase):
             return {**result, **probed, "changed": False}
         answered = answer(raw, plain(probed["facts"]), data, fail)
         for note in answered.get("plan", {}).get("notes", ()):
+            if note["code"] == "release-chosen":  # also where no report is printed
+                host = (task_vars or {}).get("inventory_hostname", "host")
+                self._display.display(f"  {host}: {note['message']}")
             if note["code"] == "unknown-variable":
                 self._display.warning(f"{note['where']}: {note['message']}")
         return {**result, **answered}
