@@ -118,6 +118,13 @@ def test_the_time_is_that_of_the_change(
     assert json.loads(ask()[1])["since"] == 100
 
 
+def test_whoever_is_refused_while_it_drains_is_told_the_same() -> None:
+    told = json.loads(draining.REFUSAL)
+    assert told["error"]["message"]
+    assert (told["status"], told["state"]) == ("unavailable", "draining")
+    assert health.is_ours(draining.REFUSAL.decode())
+
+
 def test_its_answers_are_told_from_vllms_own(state: health.StateFile) -> None:
     state.tell("starting", "no token yet")
     assert health.is_ours(ask()[1].decode())
