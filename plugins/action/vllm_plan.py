@@ -228,6 +228,9 @@ class ActionModule(ActionBase):
         if not planned.get("failed"):
             planned["hub_questions"] = questions(wanted, facts)
         for note in planned.get("plan", {}).get("notes", ()):
+            if note["code"] == "release-chosen":  # also where no report is printed
+                host = (task_vars or {}).get("inventory_hostname", "host")
+                self._display.display(f"  {host}: {note['message']}")
             if note["code"] == "unknown-variable":
                 self._display.warning(f"{note['where']}: {note['message']}")
         return {**result, **planned}

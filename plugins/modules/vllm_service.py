@@ -158,6 +158,13 @@ options:
         was started with, although this collection has a newer one. It comes with the next change.
     type: bool
     default: true
+  truthful_health:
+    description:
+      - Whether C(/health) of a server answers 503, with the state as JSON, while its supervisor
+        sees it start, hang or drain; otherwise it is vLLM's own, which answers 200 also when the
+        engine hangs. To change it restarts the servers.
+    type: bool
+    default: true
   device_policy:
     description:
       - With V(closed) a server can open the device nodes of its own GPUs and no others but those
@@ -291,6 +298,7 @@ def bring_about(services: Services) -> None:
         drain=params["drain"],
         starts=params["starts"],
         closed_devices=params["device_policy"] == "closed",
+        truthful_health=params["truthful_health"],
     )
     trials = read_trials(read(services.paths.trials))
     records = {one["name"]: services.record(one["name"]) for one in params["instances"]}
@@ -427,6 +435,7 @@ def main() -> None:
             "start_stall": {"type": "int", "default": 120},
             "starts": {"type": "int", "default": 5},
             "keep_supervisor": {"type": "bool", "default": True},
+            "truthful_health": {"type": "bool", "default": True},
             "device_policy": {"type": "str", "choices": ["closed", "auto"], "default": "closed"},
             **ARGUMENTS,
         },

@@ -154,6 +154,7 @@ class Common:
         drain: Seconds that requests under way get when a server is stopped.
         starts: Failed starts in a row after which a server is given up.
         closed_devices: Whether a server can open its own GPUs and no other device.
+        truthful_health: Whether `/health` says what the supervisor sees.
     """
 
     release: str
@@ -167,6 +168,7 @@ class Common:
     drain: int = 30
     starts: int = 5
     closed_devices: bool = True
+    truthful_health: bool = True
 
 
 def deployment(
@@ -192,6 +194,8 @@ def deployment(
     command += [f"--name={name}", f"--vllm={venv}/bin/vllm"]
     command.append(f"--config={os.path.join(common.config_dir, name)}.yaml")
     command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
+    # Only where it is off, so that a server that was started before there was such a thing goes on.
+    command += [] if common.truthful_health else ["--no-truthful-health"]
     # What matters only at the next start or stop is no reason for one.
     identity = fingerprint(service_settings(common.unit), command, settings, config, environment)
     command += [f"--start-timeout={common.start_timeout}", f"--start-stall={common.start_stall}"]

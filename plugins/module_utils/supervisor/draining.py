@@ -20,7 +20,11 @@ MIDDLEWARE = "supervisor.draining.Draining"
 """The class below, as the server imports it from the folder that the supervisor runs from."""
 RETRY_AFTER = 30
 """Seconds after which a client may come again."""
-REFUSAL = b'{"error": {"message": "the server is stopping"}}'
+REFUSAL = (
+    b'{"error": {"message": "the server is stopping"}, "status": "unavailable",'
+    b' "state": "draining", "summary": "it is being stopped", "told_by": "supervisor"}'
+)
+"""In OpenAI's form, and in that of `/health` (health.py), which may be what was asked."""
 STILL_ANSWERED = "/metrics"
 """The supervisor reads there how many requests are still under way."""
 

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Callable
 
-from . import backoff, classify
+from . import backoff, classify, health
 from .caches import remove_compile_caches
 from .causes import PURGES
 from .draining import MARKER, MIDDLEWARE
@@ -81,6 +81,7 @@ class Supervisor:
         self.fingerprint = fingerprint
         self.failures = backoff.Failures(self.run_dir, fingerprint)
         self.draining = os.path.join(self.run_dir, "draining")
+        self.state = health.StateFile(os.path.join(self.run_dir, "state.json"))
         self.on_gpu: set[int] = set()
         self.watchdog = int(environ.get("WATCHDOG_USEC", "60000000")) / 1e6
         self.limits = classify.Limits(
@@ -173,11 +174,18 @@ class Supervisor:
             os.unlink(self.draining)
         path = [self.environ.get("PYTHONPATH", ""), FOLDER]
         command = [self.options.vllm, "serve", "--config", self.options.config]
+        command += ["--middleware", MIDDLEWARE]
+        variables = {MARKER: os.path.abspath(self.draining)}
+        if self.options.truthful_health:
+            self.state.tell(classify.STARTING, "it has not computed a token yet")
+            # The last one is the first that is asked.
+            command += ["--middleware", health.MIDDLEWARE]
+            variables[health.STATE] = self.state.path
         self.server = server = subprocess.Popen(
-            [*command, "--middleware", MIDDLEWARE],
+            command,
             env={
                 **self.environ,
-                MARKER: os.path.abspath(self.draining),
+                **variables,
                 "PYTHONPATH": os.pathsep.join(filter(None, path)),
             },
             stdin=subprocess.DEVNULL,
@@ -237,6 +245,7 @@ class Supervisor:
                 progress.see(sample, self.questions.answered_at)
                 # One look is not enough for a server that has served: a debugger stops it for a
                 # moment, a client has it refuse something.
+                self.tell_health(verdict)
                 lasting = not self.ready or now - progress.at >= self.limits.stall
                 if ended or (verdict.state in classify.BAD and lasting):
                     return verdict
@@ -258,9 +267,19 @@ class Supervisor:
             self.notifier.send("WATCHDOG=1")
         return verdict
 
+    def tell_health(self, verdict: classify.Verdict) -> None:
+        """Have `/health` say what was seen, also where one look is not enough to end the server."""
+        if verdict.state in classify.BAD:
+            self.state.tell(verdict.state, verdict.summary)
+        elif self.ready:
+            self.state.tell(health.SERVING, "it serves")
+        else:
+            self.state.tell(classify.STARTING, "it has not computed a token yet")
+
     def say_ready(self) -> None:
         """The server has computed a token."""
         self.ready = True
+        self.state.tell(health.SERVING, "it serves")
         self.failures.forget()
         seconds = time.monotonic() - self.began
         say(f"ready: the first token came {seconds:.1f} s after the start")
@@ -278,6 +297,7 @@ class Supervisor:
         if verdict.remedy:
             say(f"  remedy: {verdict.remedy}", 3)
         self.keep(verdict, status)
+        self.state.tell(verdict.state, verdict.summary)
         self.notifier.status(f"{verdict.state}: {verdict.summary}")
 
     def end_descendants(self) -> None:
@@ -317,6 +337,7 @@ class Supervisor:
         if len(self.failures.summaries) < self.options.starts:
             return 1
         self.failures.forget()
+        self.state.tell(health.GIVEN_UP, verdict.summary)
         unit = f"vllm@{self.options.name}.service"
         say(
             f"giving up after {self.options.starts} starts that failed one after the other, the "
@@ -386,6 +407,7 @@ class Supervisor:
     def stop(self) -> int:
         """Stop a server that shall stop."""
         self.notifier.send("STOPPING=1")
+        self.state.tell(health.DRAINING, "it is being stopped")
         self.failures.forget()
         if self.server is not None and self.server.poll() is None:
             with contextlib.ExitStack() as held:
@@ -472,6 +494,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--start-stall", type=float, default=120.0, help="seconds without any work")
     parser.add_argument("--drain", type=float, default=30.0, help="seconds for requests at a stop")
     parser.add_argument("--starts", type=int, default=5, help="failed ones in a row to give up")
+    parser.add_argument(
+        "--no-truthful-health",
+        dest="truthful_health",
+        action="store_false",
+        help="leave /health to vLLM alone",
+    )
     parser.add_argument("--device", action="append", default=[], help="device node to wait for")
     parser.add_argument("--device-timeout", type=float, default=120.0, help="seconds for them")
     return parser

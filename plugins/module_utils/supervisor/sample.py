@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from .health import is_ours
 from .kernel import words
 from .probe import Address, Counters, ProbeFailed, counters, request
 
@@ -589,6 +590,8 @@ class Sampler:
         try:
             request(self._address, "/health", None, SCRAPE_TIMEOUT)
         except ProbeFailed as problem:
+            if is_ours(str(problem)):
+                return None  # it says nothing of vLLM's own
             answered = _ANSWERED.search(str(problem))
             return int(answered.group(1)) if answered else 0
         return 200

@@ -41,3 +41,9 @@ def lock_program() -> ModuleType:
 def serve_flags_program() -> ModuleType:
     """`scripts/serve-flags`."""
     return program("serve-flags")
+
+
+@pytest.fixture(scope="session")
+def releases_program() -> ModuleType:
+    """`scripts/releases`."""
+    return program("releases")

@@ -16,7 +16,11 @@ import yaml
 
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import ARGUMENTS
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_plan
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import default_release
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import DTYPES
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
+    RULES,
+    default_release,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 RELEASES = sorted(path.parent.name for path in ROOT.glob("releases/*/release.yml"))
@@ -146,6 +150,13 @@ class TestRelease:
 
 
 @pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("rules", ["attention", "dtypes"])
+def test_the_facts_of_single_releases_were_looked_up(rules: str, release: str) -> None:
+    # docs/releases.md, "Add a release": what the comments of the file name, in the wheel.
+    assert release in yaml.safe_load((RULES / f"{rules}.yml").read_text())["read_in"]
+
+
+@pytest.mark.parametrize("release", RELEASES)
 class TestServeFlags:
     def flags(self, release: str) -> dict[str, dict[str, Any]]:
         flags: dict[str, dict[str, Any]]
@@ -189,6 +200,9 @@ class TestServeFlags:
         backend = load(release)["attention_backend"]
         if backend["mechanism"] == "flag":
             assert self.flags(release)[backend["flag"].replace("_", "-")]["kind"] == "str"
+
+    def test_takes_the_number_formats_that_an_instance_can_ask_for(self, release: str) -> None:
+        assert set(self.flags(release)["dtype"]["choices"]) == set(DTYPES)
 
     def test_knows_choices_negations_and_registered_names(self, release: str) -> None:
         flags = self.flags(release)

@@ -83,11 +83,13 @@ def run(monkeypatch):
 
         with mock.patch.object(action, "_execute_module", side_effect=answers) as execute:
             monkeypatch.setattr(action._display, "warning", runner.warnings.append)
+            monkeypatch.setattr(action._display, "display", runner.shown.append)
             result = action.run(task_vars=task_vars or {})
         runner.calls = execute.call_args_list
         return result
 
     runner.warnings = []
+    runner.shown = []
     return runner
 
 
@@ -261,6 +263,22 @@ def test_a_variable_that_nothing_reads_is_told_also_where_no_report_is_printed(r
     (warning,) = run.warnings
     assert warning.startswith("vllm_sevice_drain: no role and no playbook reads this variable")
     assert warning.endswith("is vllm_service_drain meant?")
+
+
+def test_the_release_that_was_chosen_is_told_by_its_number(run):
+    facts = _facts()
+    facts["pythons"] = [
+        {"path": "/usr/bin/python3.10", "version": "3.10.12", "headers": "/x", "venv": True}
+    ]
+    result = run(
+        {"changed": False, "facts": facts}, {"inventory_hostname": "a"}, release="newest-that-fits"
+    )
+    assert result["plan"]["release"] == "0.26.0"
+    (line,) = run.shown
+    assert line.startswith("  a: vLLM 0.26.0 is the newest that fits (no newer one: ")
+    assert 'vllm_release: "0.26.0" keeps it' in line
+    asked = run.calls[0].kwargs["module_args"]["packages"]
+    assert "python3.13-dev" in asked  # of every release that may be chosen
 
 
 def test_a_misspelt_secret_ends_the_run(run):

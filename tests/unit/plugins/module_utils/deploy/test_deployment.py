@@ -103,6 +103,14 @@ def test_another_supervisor_and_other_devices_need_a_restart() -> None:
     assert on(["/dev/nvidia0"]).fingerprint != on(["/dev/nvidia1"]).fingerprint
 
 
+def test_a_truthful_health_needs_no_restart_of_what_was_started_before_it_came() -> None:
+    assert "health" not in " ".join(on(truthful_health=True).command)
+    assert on(truthful_health=True).fingerprint == make().fingerprint
+    off = on(truthful_health=False)
+    assert "--no-truthful-health" in off.command
+    assert off.fingerprint != make().fingerprint  # an older supervisor does not know the option
+
+
 def test_a_server_on_the_cpu_opens_no_device_and_waits_for_none() -> None:
     assert "DevicePolicy=closed\n" in make().drop_in_text
     assert "DeviceAllow" not in make().drop_in_text

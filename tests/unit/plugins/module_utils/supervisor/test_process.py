@@ -21,7 +21,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import draining, process
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import (
+    draining,
+    health,
+    process,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import Verdict
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import (
     Cards,
@@ -40,7 +44,8 @@ SERVER = """#!{python}
 import http.server, json, os, socket, sys, time
 running = 0
 refuses = lambda: os.path.exists(os.environ["COMPUTE_PLANE_DRAINING"])
-assert sys.argv[1:] == ["serve", "--config", {config!r}, "--middleware", {middleware!r}]
+assert sys.argv[1:5] == ["serve", "--config", {config!r}, "--middleware"]
+assert sys.argv[5:] in ({middlewares!r}, {middlewares!r}[:1])
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def answer(self, body):
@@ -95,7 +100,7 @@ class Unit:
             python=sys.executable,
             port=self.port,
             config=f"{self.path}/a.yaml",
-            middleware=draining.MIDDLEWARE,
+            middlewares=[draining.MIDDLEWARE, "--middleware", health.MIDDLEWARE],
         )
 
     def start(self, *options: str) -> subprocess.Popen[str]:
@@ -212,6 +217,61 @@ def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit
     assert statuses == [200]
     assert supervisor.returncode == 0
     assert "supervisor: stopping: 0 requests left, 1 refused meanwhile" in output
+
+
+def test_what_is_seen_is_told_where_health_reads_it(unit: Unit) -> None:
+    unit.server(
+        unit.stand_in().replace("import http", "import time; time.sleep(3); import http", 1)
+    )
+
+    def seen() -> str:
+        told: str = json.loads((unit.path / "state.json").read_text())["state"]
+        return told
+
+    supervisor = unit.start("--drain=20")
+    end = time.monotonic() + 20
+    while not (unit.path / "state.json").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert seen() == "starting"
+    unit.hears("READY=1")
+    assert seen() == health.SERVING
+    client = threading.Thread(target=unit.complete, args=(40,))
+    client.start()
+    time.sleep(1)
+    supervisor.send_signal(signal.SIGTERM)
+    unit.hears("STOPPING=1")
+    time.sleep(0.2)
+    assert seen() == "draining"
+    client.join(30)
+    supervisor.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-truthful-health",)])
+def test_health_is_left_to_vllm_where_it_shall_be(unit: Unit, options: tuple[str, ...]) -> None:
+    unit.server(
+        f"#!{sys.executable}\nimport os, sys; print(sys.argv, dict(os.environ)); sys.exit(1)\n"
+    )
+    output, _ = unit.start(*options).communicate(timeout=30)
+    assert (health.MIDDLEWARE in output) is (not options)
+    assert (health.STATE in output) is (not options)
+    assert draining.MIDDLEWARE in output
+
+
+def test_a_hang_is_told_before_the_server_is_ended(unit: Unit) -> None:
+    from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import classify
+
+    options = process.arguments().parse_args(
+        ["--name=a", "--vllm=v", f"--config={unit.path}/a.yaml"]
+    )
+    supervisor = process.Supervisor(options, {"RUNTIME_DIRECTORY": str(unit.path)})
+    told = unit.path / "state.json"
+    supervisor.say_ready()
+    hung = classify.Verdict(classify.HUNG_WHILE_SERVING, "EngineCore is stopped")
+    supervisor.tell_health(hung)
+    assert json.loads(told.read_text())["state"] == "hung while serving"
+    supervisor.tell_health(classify.Verdict(classify.READY, "it goes on"))
+    assert json.loads(told.read_text())["state"] == health.SERVING
 
 
 def test_what_comes_over_a_connection_that_was_kept_is_refused_while_it_stops(unit: Unit) -> None:
