@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT / "tests" / "hosts"))
 from throwaway import cgroups  # noqa: E402
 from throwaway.launcher import leader  # noqa: E402
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDENT, NAME = "vllm-gpu", "gpu"
 INIT = """\
 #!/bin/sh
@@ -100,6 +101,10 @@ class Host:
             "etc/machine-id": f"{uuid.uuid4().hex}\n",
             "etc/hostname": f"{NAME}\n",
             "etc/fstab": "",
+            "etc/ld.so.conf.d/000-host.conf": os.environ.get("LD_LIBRARY_PATH", "").replace(
+                ":", "\n"
+            )
+            + "\n",
             "usr/local/sbin/host-init": INIT,
         }
         for name, text in files.items():
@@ -148,7 +153,7 @@ class Host:
             if point.startswith(("/usr/", "/opt", "/lib")) and os.path.isdir(point):
                 binds.append(f"--bind-ro={point}")
         environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": PATH,
             "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
             "SYSTEMD_NSPAWN_TMPFS_TMP": "0",
         }
@@ -181,6 +186,7 @@ class Host:
             time.sleep(0.3)
             with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
                 state = self.run(["systemctl", "is-system-running"], 10).stdout.strip()
+        self.run(["ldconfig"], 60)
         say(f"host: {state}")
 
     def argv(self, command: list[str]) -> list[str]:
@@ -196,7 +202,7 @@ class Host:
         """Run a command in the host."""
         return subprocess.run(
             self.argv(command), capture_output=True, text=True, timeout=timeout, check=False,
-            env=env or {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            env=env or {"PATH": PATH},
         )  # fmt: skip
 
     def close(self) -> None:
@@ -245,7 +251,7 @@ def ansible(
     )
     python = str(venv / "bin" / "python") if pack is not None else sys.executable
     environment = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{PATH}:{os.environ['PATH']}",
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

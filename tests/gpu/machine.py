@@ -104,7 +104,9 @@ def make_venv(work: Path) -> Path:
     script = venv / "bin" / "vllm"
     script.write_text(
         f"#!{venv}/bin/python\nimport sys\n"
-        "from vllm.entrypoints.cli.main import main\nsys.exit(main())\n"
+        "from vllm.entrypoints.cli.main import main\n"
+        # Engines are started by spawn, which imports this file again.
+        'if __name__ == "__main__":\n    sys.exit(main())\n'
     )
     script.chmod(0o755)
     subprocess.run(

@@ -63,6 +63,7 @@ class Context:
     facts: dict[str, Any] = field(default_factory=dict)
     servers: list[Server] = field(default_factory=list)
     runners: dict[int, client.BenchClient] = field(default_factory=dict)
+    importing: set[int] = field(default_factory=set)
 
     def left(self, most: float, reserve: float = 0.0) -> float:
         """Seconds that something may take: the least of a limit and what is left of the run.
@@ -137,10 +138,17 @@ class Context:
 
     def runner(self, gpu: Gpu) -> client.BenchClient:
         """VLLM's client, imported once a lane, as a plain process."""
-        if gpu.index not in self.runners:
-            self.runners[gpu.index] = client.BenchClient(f"lane{gpu.index}", str(self.venv), "", 0)
+        self.begin_runner(gpu)
+        if gpu.index in self.importing:
+            self.importing.discard(gpu.index)
             self.runners[gpu.index].wait_until_ready()
         return self.runners[gpu.index]
+
+    def begin_runner(self, gpu: Gpu) -> None:
+        """Have the client import vLLM while a server starts."""
+        if gpu.index not in self.runners:
+            self.importing.add(gpu.index)
+            self.runners[gpu.index] = client.BenchClient(f"lane{gpu.index}", str(self.venv), "", 0)
 
     def bench(
         self, server: Server, gpu: Gpu, streams: tuple[int, ...], repeats: int = 2
@@ -330,6 +338,7 @@ def _serve_and_measure(
     **keys: Any,
 ) -> dict[str, Any]:
     result: dict[str, Any] = {"shape": context.shape, "streams": list(streams)}
+    context.begin_runner(gpu)
     with context.serve(name, context.instance(gpu, **keys), caches=caches) as server:
         server.start()
         result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
@@ -366,7 +375,13 @@ def _released(gpu: Gpu, seconds: float = 10) -> int | None:
 def recorded(context: Context, gpu: Gpu) -> dict[str, Any]:
     """The deployment record's flags: TRITON_ATTN, fp16, no graphs, an RTX 3090's budget."""
     return _serve_and_measure(
-        context, gpu, "recorded", (1, 16, 64), enforce_eager=True, attention_backend="TRITON_ATTN"
+        context,
+        gpu,
+        "recorded",
+        (1, 16, 64),
+        caches="common",
+        enforce_eager=True,
+        attention_backend="TRITON_ATTN",
     )
 
 
@@ -418,14 +433,20 @@ def profile(context: Context, gpu: Gpu) -> dict[str, Any]:
 def flash(context: Context, gpu: Gpu) -> dict[str, Any]:
     """FLASH_ATTN with the whole card: the memory plan at full budget."""
     return _serve_and_measure(
-        context, gpu, "flash", (1, 16, 64), full=True, attention_backend="FLASH_ATTN"
+        context,
+        gpu,
+        "flash",
+        (1, 16, 64),
+        caches="common",
+        full=True,
+        attention_backend="FLASH_ATTN",
     )
 
 
 def _option(name: str, streams: tuple[int, ...] = (1, 16), **keys: Any) -> Step:
     def run(context: Context, gpu: Gpu) -> dict[str, Any]:
         given = {"attention_backend": "TRITON_ATTN", **keys}
-        return _serve_and_measure(context, gpu, name, streams, caches="options", **given)
+        return _serve_and_measure(context, gpu, name, streams, caches="common", **given)
 
     run.__doc__ = f"TRITON_ATTN and graphs with {keys}."
     return run
@@ -453,9 +474,9 @@ def sleep(context: Context, gpu: Gpu) -> dict[str, Any]:
     result: dict[str, Any] = {}
     # The supervisor would take sleep for a hang.
     environment = {"VLLM_SERVER_DEV_MODE": "1", "WATCHDOG_USEC": str(3_600_000_000)}
-    with context.serve("sleep", instance, environment=environment) as server:
+    with context.serve("sleep", instance, environment=environment, caches="graphs") as server:
         server.start()
-        result["cold_ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
+        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
         result.update(described(server))
         result["load_page_cache"] = "warm"
         before = server.complete(32)
@@ -505,7 +526,7 @@ def faults(context: Context, gpu: Gpu) -> dict[str, Any]:
     """EngineCore stopped and killed under load; GPU memory taken before the start."""
     result: dict[str, Any] = {}
     instance = context.instance(gpu, attention_backend="TRITON_ATTN", enforce_eager=True)
-    with context.serve("faults", instance, caches="recorded") as server:
+    with context.serve("faults", instance, caches="common") as server:
         server.start()
         result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
         result["memory_used_bytes"] = pynvml_used(gpu)
@@ -578,7 +599,7 @@ def _memory_taken(context: Context, gpu: Gpu) -> dict[str, Any]:
         if holder.stdout is None or not holder.stdout.readline():
             raise Failed("the memory could not be taken")
         instance = context.instance(gpu, attention_backend="TRITON_ATTN", enforce_eager=True)
-        with context.serve("taken", instance, caches="recorded") as server:
+        with context.serve("taken", instance, caches="common") as server:
             row: dict[str, Any] = {"plan_problems": server.problems, "held_bytes": hold}
             began = time.monotonic()
             server.start()
@@ -609,9 +630,16 @@ def parallel(context: Context, gpu: Gpu) -> dict[str, Any]:
     """Tensor parallel over two GPUs."""
     two = context.gpus[:2]
     return _serve_and_measure(
-        context, gpu, "parallel", (1, 16, 64), full=True, attention_backend="TRITON_ATTN",
-        tensor_parallel_size=2, gpus=[one.uuid for one in two],
-    )  # fmt: skip
+        context,
+        gpu,
+        "parallel",
+        (1, 16, 64),
+        caches="common",
+        full=True,
+        attention_backend="TRITON_ATTN",
+        tensor_parallel_size=2,
+        gpus=[one.uuid for one in two],
+    )
 
 
 def playbooks(context: Context, gpu: Gpu) -> dict[str, Any]:
