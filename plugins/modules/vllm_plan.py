@@ -322,6 +322,12 @@ problems:
       description: What to do about it.
       type: str
       sample: write a whole number
+    settings:
+      description:
+        - The variables of the inventory that the remedy names, in the form of RV(problems[].where),
+          with the values that it gives them. There only where it names any.
+      type: dict
+      sample: {"vllm_instances[0].max_model_len": 16384}
 msg:
   description: All problems, one a line.
   type: str

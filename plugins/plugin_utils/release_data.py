@@ -76,6 +76,9 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
         release=content or None,
         flags=flags,
         registries=Registries(releases_dir, available, {release: registry}),
+        limits=Limits(
+            releases_dir, available, {release: fact.mapping(content, "accelerators", "cuda")}
+        ),
         locks=locks,
         rules=rules,
         errors=tuple(errors),
@@ -109,8 +112,8 @@ class Releases(Mapping[str, ReleaseData]):
         return len(self._available)
 
 
-class Registries(Mapping[str, Mapping[str, Any]]):
-    """Each release's `models.yml`; the others' are read when asked for, as few plans need them.
+class OfReleases(Mapping[str, Mapping[str, Any]]):
+    """Something of each release; the others' are read when asked for, as few plans need them.
 
     Args:
         releases_dir: The directory with one directory a release.
@@ -129,14 +132,34 @@ class Registries(Mapping[str, Mapping[str, Any]]):
         if release not in self._available:
             raise KeyError(release)
         if release not in self._read:
-            self._read[release] = _mapping(self._dir / release / MODELS, [])
+            self._read[release] = self.read(self._dir / release)
         return self._read[release]
+
+    def read(self, folder: Path) -> Mapping[str, Any]:
+        """Read it from a release's directory."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._available)
 
     def __len__(self) -> int:
         return len(self._available)
+
+
+class Registries(OfReleases):
+    """Each release's `models.yml`."""
+
+    def read(self, folder: Path) -> Mapping[str, Any]:
+        """Read the file of a release's directory."""
+        return _mapping(folder / MODELS, [])
+
+
+class Limits(OfReleases):
+    """Each release's data of accelerator cuda."""
+
+    def read(self, folder: Path) -> Mapping[str, Any]:
+        """Read the section of a release's `release.yml`."""
+        return fact.mapping(_mapping(folder / "release.yml", []), "accelerators", "cuda")
 
 
 def _available(releases_dir: Path) -> tuple[str, ...]:

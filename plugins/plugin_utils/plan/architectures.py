@@ -115,14 +115,15 @@ def check_architecture(
     if wanted.runtime_venv is not None:
         findings.note("architecture-not-listed", where, f"{said}; {wanted.runtime_venv} may")
         return None
-    findings.problem("architecture-unknown", where, said, _remedy(names, own_code, registry, data))
+    remedy, settings = _remedy(names, own_code, registry, data)
+    findings.problem("architecture-unknown", where, said, remedy, settings)
     return None
 
 
 def _remedy(
     names: list[str], own_code: bool, registry: Mapping[str, Any], data: ReleaseData
-) -> str:
-    """What helps: another release, the model's own code, or what was meant."""
+) -> tuple[str, dict[str, Any] | None]:
+    """What helps: another release, the model's own code, or what was meant; what it sets."""
     knowing = [
         release
         for release in data.available
@@ -132,12 +133,11 @@ def _remedy(
         # The smallest step: a newer release may ask for a newer driver or Python.
         here = fact.version_tuple(fact.text(data.release, "release") or "")
         newer = [release for release in knowing if fact.version_tuple(release) > here]
-        return f"set vllm_release: {(newer or knowing[-1:])[0]}, which knows it"
+        taken = (newer or knowing[-1:])[0]
+        return f"set vllm_release: {taken}, which knows it", {"vllm_release": taken}
     if own_code:
-        return (
-            "the model brings its own code: read it, and if you trust it, set "
-            "extra_args.trust-remote-code: true"
-        )
+        trust = "extra_args.trust-remote-code: true"
+        return f"the model brings its own code: read it, and if you trust it, set {trust}", None
     near = closest(names[0], list(fact.mapping(registry, "architectures")))
     meant = f"is {near} meant? " if near else ""
-    return f"{meant}no release that the collection has knows it; choose another model"
+    return f"{meant}no release that the collection has knows it; choose another model", None

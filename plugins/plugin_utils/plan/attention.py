@@ -38,6 +38,7 @@ class Situation:
         kv_cache_dtype: vLLM's --kv-cache-dtype, `auto` by default.
         head_dim: Size of an attention head, or None when not known.
         mla: Whether the model uses multi-head latent attention; None: not known.
+        sinks: Whether the model's attention has sinks.
         nvcc: Whether the CUDA compiler is on the host.
         compiler: Why Triton can not compile its launcher, or None when it can.
         compiler_note: What the runtime role installs for it, or None.
@@ -48,6 +49,7 @@ class Situation:
     kv_cache_dtype: str = "auto"
     head_dim: int | None = None
     mla: bool | None = None
+    sinks: bool = False
     nvcc: bool = False
     compiler: str | None = None
     compiler_note: str | None = None
@@ -132,6 +134,7 @@ def plan_backend(
             where,
             f"this release has no attention backend {wanted}{f' ({about})' if about else ''}",
             (f"did you mean {near}? " if near else "") + _choose(trial),
+            {where: trial[0]} if trial else None,
         )
         selected = None
     elif selected is None:
@@ -147,6 +150,7 @@ def plan_backend(
             where,
             f"{selected} does not work here: {verdicts[selected]['reason']}",
             _choose(trial),
+            {where: trial[0]} if trial else None,
         )
     else:
         rule = _rule(
@@ -257,6 +261,12 @@ def _obstacles(rule: Mapping[str, Any], situation: Situation) -> list[str]:
             found.append("has no fp8 KV cache")
         else:
             found += _range("an fp8 KV cache: compute capability", situation.capability, limits)
+    if situation.sinks:
+        limits = fact.mapping(rule, "sinks")
+        if limits.get("never") is True:
+            found.append("does not compute the attention sinks of this model")
+        else:
+            found += _range("attention sinks: compute capability", situation.capability, limits)
     if not mla:
         found += _head(situation.head_dim, fact.mapping(rule, "head_size"))
     return found

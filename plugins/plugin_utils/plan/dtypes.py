@@ -64,7 +64,8 @@ def resolve_dtype(
             "dtype-unsupported",
             where,
             f"vLLM refuses float16 for {family} models, which are numerically unstable in it",
-            "set dtype: " + ("float32" if weak else "bfloat16"),
+            "set dtype: " + (other := "float32" if weak else "bfloat16"),
+            {where: other},
         )
         return wanted
     if wanted == "bfloat16" and weak is not None:
@@ -73,7 +74,8 @@ def resolve_dtype(
             where,
             f"bfloat16 needs compute capability {shown_capability(lowest)} and {weak.label} has "
             f"{shown_capability(weak.capability)}",
-            "set dtype: " + ("float32" if not_half else "float16"),
+            "set dtype: " + (other := "float32" if not_half else "float16"),
+            {where: other},
         )
         return wanted
     if wanted != "auto":
@@ -109,9 +111,14 @@ def stored_dtype(model: Model) -> str | None:
     return None
 
 
-def quantization(instance: Instance, model: Model | None) -> str | None:
-    """Return the quantization method in vLLM's words, or None for a plain model."""
-    given = instance.extra_args.get("quantization")
+def quantization(instance: Instance | None, model: Model | None) -> str | None:
+    """Return the quantization method in vLLM's words, or None for a plain model.
+
+    Args:
+        instance: The instance, whose flag comes first; None asks the model alone.
+        model: Its model, where it is on the host.
+    """
+    given = instance.extra_args.get("quantization") if instance is not None else None
     if isinstance(given, str):
         return given
     if model is None:
@@ -119,8 +126,13 @@ def quantization(instance: Instance, model: Model | None) -> str | None:
     for config in (model.config, model.shape_config):
         for key in ("quantization_config", "compression_config"):
             method = fact.text(config, key, "quant_method")
+            # ModelOpt's own file has them one level down: _normalize_quantization_config in
+            # vllm 0.14.1, vllm/transformers_utils/model_arch_config_convertor.py.
+            nested = fact.text(config, key, "quantization", "quant_algo")
+            if method is None and fact.text(config, key, "producer", "name") == "modelopt":
+                method = "modelopt"
             if method is not None:
-                algorithm = (fact.text(config, key, "quant_algo") or "").lower()
+                algorithm = (fact.text(config, key, "quant_algo") or nested or "").lower()
                 name = method.lower().replace("compressed_tensors", "compressed-tensors")
                 return _MODELOPT.get(algorithm, name) if name == "modelopt" else name
     return None
@@ -131,6 +143,7 @@ def check_quantization(
     instance: Instance,
     gpus: list[Gpu],
     registry: Mapping[str, Any],
+    dtype: str | None,
     findings: Findings,
 ) -> None:
     """Refuse a quantization that the release does not know, or a GPU's capability does not reach.
@@ -140,6 +153,7 @@ def check_quantization(
         instance: The instance.
         gpus: Its GPUs; empty on accelerator cpu.
         registry: The release's models.yml.
+        dtype: The serving format, or None when not known.
         findings: Receives the problem.
     """
     known = fact.mapping(registry, "quantizations")
@@ -154,6 +168,7 @@ def check_quantization(
             f"use the model quantized with one that it has: {quoted(sorted(known))}",
         )
         return
+    _check_format(method, instance, registry, dtype, findings)
     needed = fact.text(known, method)
     if needed is None:
         return
@@ -166,3 +181,31 @@ def check_quantization(
                 f"{shown_capability(gpu.capability)}",
                 "use another quantization of the model, such as gptq, or a newer GPU",
             )
+
+
+def _check_format(
+    method: str,
+    instance: Instance,
+    registry: Mapping[str, Any],
+    dtype: str | None,
+    findings: Findings,
+) -> None:
+    """Refuse a number format that a quantization does not compute in.
+
+    vllm 0.14.1 and 0.26.0, vllm/config/vllm.py, _get_quantization_config.
+    """
+    formats = fact.mapping(registry, "quantization_dtypes")
+    usable = fact.words(formats, method)
+    if instance.extra_args.get("quantization") is None:
+        # vLLM itself takes the method of the same weights with Marlin's kernels.
+        usable = usable + fact.words(formats, f"{method}_marlin") if usable else usable
+    if dtype is None or not usable or dtype in usable:
+        return
+    best = next((one for one in ("bfloat16", "float16", "float32") if one in usable), usable[0])
+    findings.problem(
+        "dtype-unsupported",
+        instance.at("dtype"),
+        f"{method} computes in {quoted(usable)} and not in {dtype}",
+        f"set dtype: {best}",
+        {instance.at("dtype"): best},
+    )

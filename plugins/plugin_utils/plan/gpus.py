@@ -30,7 +30,8 @@ class Gpu:
     Attributes:
         index: NVML's index, which follows the PCI bus.
         capability: Compute capability, (8, 6); empty when not known.
-        total: Bytes.
+        total: Bytes that CUDA reports: the utilization is a share of them. NVML's total also has
+            what the driver keeps for itself.
         available: Bytes that are free, or will be when our own instances have
             stopped.
         committed: Sum of the utilizations of the instances put on it so far.
@@ -92,12 +93,34 @@ def usable_gpus(
             uuid=uuid,
             name=name,
             capability=fact.version_tuple(fact.text(row, "compute_capability") or ""),
-            total=total,
-            available=max(0, min(total, free + own)),
+            total=_cuda_total(row, total),
+            available=max(0, min(_cuda_total(row, total), free + own)),
             row=row,
             holders=holders,
         )
     return sorted(found.values(), key=lambda gpu: (gpu.index, gpu.uuid))
+
+
+# The largest share of NVML's total that a driver was seen to keep: 2.8 % of a T4's 16 GiB with
+# error correction, 1.9 % of a GeForce RTX 4090's 24 GiB, 1.7 % of an RTX 3090's, 0.7 % of an
+# H100's 80 GB (docs/facts.md; vllm-project/vllm#10517).
+_DRIVER_SHARE = 0.028
+
+
+def _cuda_total(row: Mapping[str, Any], total: int) -> int:
+    """Return what CUDA reports as a GPU's memory, in bytes.
+
+    vLLM asks CUDA (torch.cuda.mem_get_info: vllm 0.14.1, vllm/utils/mem_utils.py,
+    MemorySnapshot). Where the probe could not, NVML's total is taken without what it says the
+    driver keeps, or without the largest share that was seen.
+    """
+    found = fact.integer(row, "cuda_memory_total_bytes")
+    if found is not None and 0 < found <= total:
+        return found
+    reserved = fact.integer(row, "memory_reserved_bytes")
+    if reserved is not None and 0 <= reserved < total:
+        return total - reserved
+    return int(total * (1 - _DRIVER_SHARE))
 
 
 def world_size(instance: Instance) -> int:
@@ -144,13 +167,28 @@ def _commit(instance: Instance, gpus: list[Gpu]) -> None:
 
 
 def _too_few(instance: Instance, needed: int, gpus: list[Gpu], findings: Findings) -> None:
+    where = instance.at("tensor_parallel_size")
+    others = needed // instance.tensor_parallel_size
+    if others > 1:
+        fits = len(gpus) // others
+        flags = quoted(
+            flag
+            for flag in ("pipeline-parallel-size", "data-parallel-size")
+            if (fact.integer(instance.extra_args, flag) or 1) > 1
+        )
+        remedy = f"remove {flags} from extra_args"
+        if fits:
+            remedy = f"set tensor_parallel_size: {fits}, or {remedy}"
+    else:
+        # As many as there are may not divide the heads; the next plan says so.
+        fits = len(gpus)
+        remedy = f"set tensor_parallel_size: {fits}"
     findings.problem(
         "gpu-count",
-        instance.at("tensor_parallel_size"),
+        where,
         f"the instance needs {needed} GPUs and the host has {len(gpus)}",
-        f"set tensor_parallel_size: {len(gpus)}"
-        if len(gpus) > 1
-        else "set tensor_parallel_size: 1",
+        remedy,
+        {where: fits} if fits else None,
     )
 
 
@@ -182,41 +220,64 @@ def _named(instance: Instance, gpus: list[Gpu], findings: Findings) -> list[Gpu]
             where,
             f"{len(found)} GPUs are named and the instance uses {needed}",
             f"set tensor_parallel_size: {len(found)}, or name {needed}",
+            {instance.at("tensor_parallel_size"): len(found)}
+            if needed == instance.tensor_parallel_size
+            else None,
         )
     return found
 
 
 def check_assigned(
-    instance: Instance, gpus: list[Gpu], minimum: str | None, findings: Findings
+    instance: Instance,
+    gpus: list[Gpu],
+    host: list[Gpu],
+    limits: Mapping[str, Any],
+    others: Mapping[str, Mapping[str, Any]],
+    findings: Findings,
 ) -> None:
     """Check an instance's GPUs against the release, and warn of what is unusual.
 
     Args:
         instance: The instance.
         gpus: Its GPUs.
-        minimum: The release's lowest compute capability, "7.0".
+        host: All GPUs of the host.
+        limits: The release's data of the accelerator: the lowest compute capability, and the
+            highest.
+        others: Release to the same data of it, for each that the collection has.
         findings: Receives the problems.
     """
-    lowest = fact.version_tuple(minimum or "")
     for gpu in gpus:
         if not gpu.capability:
             findings.note(
                 "facts-missing", "host", f"{gpu.label} does not tell its compute capability"
             )
-        elif lowest and gpu.capability < lowest:
+        elif (bound := _outside(gpu, limits)) is not None:
+            code, said = bound
+            remedy, settings = _other_release(gpu, others)
             findings.problem(
-                "compute-capability-too-low",
+                code,
                 instance.where,
                 f"{gpu.label} has compute capability {shown_capability(gpu.capability)} and the "
-                f"release's kernels begin at {minimum}",
-                "use a newer GPU, or an older release of vLLM",
+                f"release's kernels {said}",
+                remedy,
+                settings,
             )
         if gpu.row.get("mig_mode") is True:
+            free = [
+                other.index
+                for other in host
+                if other.row.get("mig_mode") is not True and other.committed <= 0
+            ][: len(gpus)]
+            enough = len(free) == len(gpus)
             findings.problem(
                 "gpu-mig",
                 instance.where,
                 f"{gpu.label} is split into MIG devices, which this plan does not cover",
-                "switch MIG off: nvidia-smi -i INDEX -mig 0, and reboot",
+                f"set gpus: {free}, which are not split"
+                if enough
+                else "where this machine owns the GPU, end what uses it and merge it again: "
+                f"nvidia-smi -i {gpu.index} -mig 0",
+                {instance.at("gpus"): free} if enough else None,
             )
         if gpu.row.get("display_active") is True:
             findings.note(
@@ -231,6 +292,32 @@ def check_assigned(
             f"the GPUs differ ({quoted(gpu.name for gpu in gpus)}); the slowest and smallest "
             "one sets the pace",
         )
+
+
+def _outside(gpu: Gpu, limits: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Tell that a release's kernels begin above a GPU's capability, or end below it."""
+    lowest = fact.text(limits, "compute_capability")
+    highest = fact.text(limits, "compute_capability_highest")
+    if lowest and gpu.capability < fact.version_tuple(lowest):
+        return "compute-capability-too-low", f"begin at {lowest}"
+    if highest and gpu.capability > fact.version_tuple(highest):
+        return "compute-capability-too-high", f"end at {highest}"
+    return None
+
+
+def _other_release(
+    gpu: Gpu, others: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, dict[str, Any] | None]:
+    """What helps a GPU that a release has no kernels for: a release that has, or another GPU."""
+    fitting = [
+        release for release, limits in others.items() if limits and _outside(gpu, limits) is None
+    ]
+    if fitting:
+        return (
+            f"set vllm_release: {fitting[-1]}, which has kernels for it",
+            {"vllm_release": fitting[-1]},
+        )
+    return "no release that the collection has supports this GPU; use another", None
 
 
 def shown_capability(capability: tuple[int, ...]) -> str:
@@ -264,17 +351,18 @@ def check_shared_memory(
         where = last.at("gpu_memory_utilization")
         total = sum(one.gpu_memory_utilization for one in instances)
         if len(instances) > 1 and (total > 1 + EPSILON or needed > gpu.total):
-            share = int((gpu.total - context * (len(instances) - 1)) / gpu.total * 100)
+            share = _share(gpu, min(gpu.total, gpu.available), len(instances), context)
             findings.problem(
                 "gpu-overcommitted",
                 where,
                 f"{quoted(one.name or one.where for one in instances)} together take "
                 f"{total:.2f} of {gpu.label} and {len(instances) - 1} more CUDA context",
-                f"let their sum be at most {share / 100:.2f}, such as "
-                f"{share // len(instances) / 100:.2f} each, or name other gpus",
+                f"let their sum be at most {share * len(instances) / 100:.2f}, such as "
+                f"{share / 100:.2f} each, or name other gpus",
+                {one.at("gpu_memory_utilization"): share / 100 for one in instances},
             )
         elif needed > gpu.available:
-            _in_use(gpu, instances, needed, where, findings)
+            _in_use(gpu, instances, needed, context, where, findings)
         elif gpu.available - needed < gpu.total * 0.02:
             findings.note(
                 "gpu-memory-tight",
@@ -285,13 +373,24 @@ def check_shared_memory(
             )
 
 
+def _share(gpu: Gpu, memory: int, instances: int, context: int) -> int:
+    """Return the hundredths of a GPU that each of some instances can have of a memory."""
+    # Two decimals, rounded down, is the precision people write.
+    return max(0, int((memory - context * (instances - 1)) / gpu.total * 100) // instances)
+
+
 def budget(gpu: Gpu, instance: Instance) -> int:
     """Return the bytes an instance claims of a GPU: ceil(total x utilization)."""
     return int(-(-gpu.total * instance.gpu_memory_utilization // 1))
 
 
 def _in_use(
-    gpu: Gpu, instances: list[Instance], needed: int, where: str, findings: Findings
+    gpu: Gpu,
+    instances: list[Instance],
+    needed: int,
+    context: int,
+    where: str,
+    findings: Findings,
 ) -> None:
     # Of a killed server the engine may live on: vllm-project/vllm#55510, #47266.
     # It then belongs to no service, but to nothing or to a login session.
@@ -301,8 +400,8 @@ def _in_use(
         if not (fact.text(one, "unit") or "").endswith(".service")
         and "EngineCore" in (fact.text(one, "name") or "")
     ]
-    # Two decimals, rounded down, is the precision people write.
-    fits = int(gpu.available / gpu.total * 100) / 100 / len(instances)
+    fits = _share(gpu, gpu.available, len(instances), context) / 100
+    settings: dict[str, Any] = {}
     if orphans:
         pids = quoted(fact.integer(one, "pid") for one in orphans)
         remedy = f"it is left of a server that was killed; end it: kill {pids}"
@@ -311,6 +410,8 @@ def _in_use(
         # Less than half of what was wanted would hardly serve the same model.
         if fits >= 0.5 * instances[-1].gpu_memory_utilization:
             remedy += f", or set gpu_memory_utilization: {fits:.2f}"
+            remedy += " on each of them" if len(instances) > 1 else ""
+            settings = {one.at("gpu_memory_utilization"): fits for one in instances}
     held = _holders(gpu, 3)
     findings.problem(
         "gpu-memory-in-use",
@@ -319,6 +420,7 @@ def _in_use(
         f"({' + '.join(f'{one.gpu_memory_utilization:g}' for one in instances)} of "
         f"{fact.gib(gpu.total)}); held by {held}",
         remedy,
+        settings,
     )
 
 

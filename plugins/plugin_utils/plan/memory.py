@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
@@ -16,6 +17,18 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.dtypes imp
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import whole_number
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import Gpu, budget
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.kvcache import (
+    CHUNKED,
+    CROSS,
+    FULL,
+    SLIDING,
+    STATE,
+    Cache,
+    Layers,
+    Pool,
+    kinds_of_layers,
+    state_size,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import Model
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import Findings
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance
@@ -26,12 +39,11 @@ _LONGEST = 1 << 27
 
 @dataclass(frozen=True)
 class Shape:
-    """The dimensions of a decoder that its memory follows from.
+    """The dimensions of a model that its memory follows from.
 
     Attributes:
-        layers: Number of layers that keep the whole context.
-        sliding_layers: Number of layers that keep `window` tokens.
-        window: Tokens; 0 where no layer slides.
+        kinds: What each layer keeps of the context, from `kinds_of_layers`.
+        window: Tokens of the layers' window or chunk; 0 where none has one.
         heads: Attention heads.
         kv_heads: Key-value heads; 1 for multi-head latent attention.
         head_dim: Size of a head (of the latent vector for MLA).
@@ -39,10 +51,10 @@ class Shape:
         hidden: Hidden size.
         intermediate: Width of the feed-forward part that one token passes.
         vocabulary: Entries of the vocabulary.
+        encoder: Tokens that cross attention keeps of the encoder; 0 without an encoder.
     """
 
-    layers: int
-    sliding_layers: int
+    kinds: tuple[tuple[str, ...], ...]
     window: int
     heads: int
     kv_heads: int
@@ -51,8 +63,14 @@ class Shape:
     hidden: int
     intermediate: int
     vocabulary: int
+    encoder: int = 0
 
-    def layer_token_bytes(self, element: int, tensor_parallel: int) -> int:
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return len(self.kinds)
+
+    def token_bytes(self, element: int, tensor_parallel: int) -> int:
         """Return the KV cache's bytes of one token in one layer on one GPU.
 
         Args:
@@ -62,63 +80,69 @@ class Shape:
         """
         if self.mla:
             return self.head_dim * element
-        heads = max(1, -(-self.kv_heads // tensor_parallel))
-        return 2 * heads * self.head_dim * element
+        return 2 * max(1, self.kv_heads // tensor_parallel) * self.head_dim * element
 
-    def request_bytes(self, tokens: int, per_layer: int, batched: int, block: int) -> int:
-        """Return the KV cache that one request of `tokens` needs on one GPU.
+    def divides(self, size: int) -> bool:
+        """Whether so many GPUs can share the heads.
 
-        vllm 0.14.1, vllm/v1/kv_cache_interface.py: FullAttentionSpec and
-        SlidingWindowSpec.max_memory_usage_bytes.
+        vllm 0.14.1 and 0.26.0, vllm/config/model.py, verify_with_parallel_config, and each
+        model's attention: key-value heads are divided, or repeated where there are fewer of them
+        than GPUs.
         """
-        full = -(-tokens // block) * block
-        total = self.layers * full * per_layer
-        if self.sliding_layers:
-            kept = min(self.window - 1 + batched, tokens)
-            total += self.sliding_layers * (-(-kept // block) + 1) * block * per_layer
-        return total
+        if self.heads and self.heads % size:
+            return False
+        if self.mla or not self.kv_heads:
+            return True
+        return not (self.kv_heads % size if self.kv_heads >= size else size % self.kv_heads)
 
 
-def read_shape(model: Model, rules: Mapping[str, Any]) -> Shape | None:
+def read_shape(model: Model, rules: Mapping[str, Any], release: str = "") -> Shape | None:
     """Read a model's dimensions from its config.json, or None where they do not say enough.
 
     The keys are those of vllm 0.14.1's ModelArchConfigConvertorBase
     (vllm/transformers_utils/model_arch_config_convertor.py).
+
+    Args:
+        model: The model.
+        rules: `plan/data/memory.yml`.
+        release: The vLLM version, which decides whether it knows a family's latent attention.
     """
-    config = model.shape_config
-    if any(config.get(key) for key in fact.words(rules, "not_planned_keys")):
-        return None
+    config = complete(model.shape_config, rules)
+    family = fact.text(config, "model_type") or ""
     layers = fact.integer(config, "num_hidden_layers")
-    heads = fact.integer(config, "num_attention_heads")
+    heads = fact.integer(config, "num_attention_heads") or 0
     hidden = fact.integer(config, "hidden_size")
     vocabulary = fact.integer(config, "vocab_size")
-    if not layers or not heads or not hidden or not vocabulary:
+    if not layers or not hidden or not vocabulary or min(layers, hidden, vocabulary) < 1:
         return None
-    if min(layers, heads, hidden, vocabulary) < 1:
+    if family in fact.words(rules, "encoders"):
+        kinds: list[list[str]] | None = [[]] * layers
+    elif config.get("is_encoder_decoder") is True:
+        if family not in fact.words(rules, "encoder_decoders"):
+            return None
+        kinds = [[FULL, CROSS]] * layers
+    else:
+        kinds = kinds_of_layers(config, family, layers, rules)
+    if kinds is None:
         return None
-    family = fact.text(config, "model_type") or ""
+    attends = any(set(row) - {STATE} for row in kinds)
+    if attends and heads < 1:
+        return None
     lora = fact.integer(config, "kv_lora_rank")
-    mla = family in fact.words(rules, "mla") and bool(lora)
+    mla = bool(lora) and family in fact.words(since(rules, "mla", release) or {}, "families")
     if mla:
         head_dim = (lora or 0) + (fact.integer(config, "qk_rope_head_dim") or 0)
         kv_heads = 1
     else:
-        head_dim = fact.integer(config, "head_dim") or hidden // heads
-        kv_heads = heads
-        for key in ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num"):
-            found = fact.integer(config, key)
-            if found:
-                kv_heads = found
-                break
-    if head_dim < 1 or kv_heads < 1:
+        head_dim = _head_dim(config, hidden, heads)
+        kv_heads = _kv_heads(config, heads)
+    if attends and (head_dim < 1 or kv_heads < 1):
         return None
-    sliding = _sliding(config, family, layers, rules)
-    if sliding is None:
-        return None
-    sliding_layers, window = sliding
+    window = fact.integer(config, "sliding_window") or 0
+    if any(CHUNKED in row for row in kinds):
+        window = fact.integer(config, "attention_chunk_size") or 0
     return Shape(
-        layers=layers - sliding_layers,
-        sliding_layers=sliding_layers,
+        kinds=tuple(tuple(row) for row in kinds),
         window=window,
         heads=heads,
         kv_heads=kv_heads,
@@ -127,28 +151,145 @@ def read_shape(model: Model, rules: Mapping[str, Any]) -> Shape | None:
         hidden=hidden,
         intermediate=_intermediate(config, hidden),
         vocabulary=vocabulary,
+        encoder=fact.integer(config, "max_source_positions") or 0,
     )
 
 
-def _sliding(
-    config: Mapping[str, Any], family: str, layers: int, rules: Mapping[str, Any]
-) -> tuple[int, int] | None:
-    """Return how many layers slide and their window; None for layers this plan cannot sum."""
-    window = fact.integer(config, "sliding_window") or 0
-    off = config.get("use_sliding_window") is False
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list):
-        if any(kind not in ("full_attention", "sliding_attention") for kind in kinds):
+def complete(config: Mapping[str, Any], rules: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config.json with what transformers' class of the model fills in."""
+    family = fact.text(config, "model_type") or ""
+    found = {**fact.mapping(rules, "class_defaults", family), **config}
+    for name, other in fact.mapping(rules, "class_names", family).items():
+        if other in config:
+            found[name] = config[other]
+    return found
+
+
+def _head_dim(config: Mapping[str, Any], hidden: int, heads: int) -> int:
+    rope = fact.integer(config, "qk_rope_head_dim")
+    nope = fact.integer(config, "qk_nope_head_dim")
+    if rope and nope:
+        # A family with latent attention that the release computes with whole heads.
+        return rope + nope
+    own = fact.integer(config, "head_dim") or fact.integer(config, "attention_head_dim")
+    return own or (hidden // heads if heads else 0)
+
+
+def _kv_heads(config: Mapping[str, Any], heads: int) -> int:
+    if config.get("multi_query") is True and config.get("new_decoder_architecture") is not True:
+        return 1
+    for key in ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num"):
+        found = fact.integer(config, key)
+        if found:
+            return found
+    return heads
+
+
+def since(rules: Mapping[str, Any], key: str, release: str) -> Any:
+    """Return what a table of the rules says from a release on: its last row not after it."""
+    table = fact.mapping(rules, key)
+    found = None
+    for first in sorted(table, key=fact.version_tuple):
+        if not release or fact.version_tuple(first) <= fact.version_tuple(release):
+            found = table[first]
+    return found
+
+
+def read_cache(
+    instance: Instance,
+    model: Model,
+    shape: Shape,
+    setting: Setting,
+    rules: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+) -> Cache | None:
+    """Return what an instance's KV cache is made of, or None where that cannot be told.
+
+    Args:
+        instance: The instance.
+        model: Its model.
+        shape: The model's dimensions.
+        setting: Accelerator, release and GPUs.
+        rules: `plan/data/memory.yml`.
+        sizes: Format to bytes, from `plan/data/dtypes.yml`.
+    """
+    config = complete(model.shape_config, rules)
+    family = fact.text(config, "model_type") or ""
+    extra = instance.extra_args
+    element = fact.integer(sizes, setting.dtype) or 2
+    tensor = instance.tensor_parallel_size if setting.accelerator == "cuda" else 1
+    kv_element = _kv_element(instance, element)
+    drafts = _drafting_layers(instance, config)
+    if kv_element is None or drafts is None:
+        return None
+    token = shape.token_bytes(kv_element, tensor)
+    states = 0
+    if any(STATE in row for row in shape.kinds):
+        conv = fact.integer(sizes, str(extra.get("mamba-cache-dtype"))) or element
+        named = extra.get("mamba-ssm-cache-dtype") or config.get(
+            str(fact.mapping(rules, "state_dtype_keys").get(family))
+        )
+        default = fact.mapping(since(rules, "state_dtypes", setting.release) or {})
+        temporal = fact.integer(sizes, str(named or default.get(family))) or conv
+        found = state_size(config, tensor, conv, temporal)
+        if found is None:
             return None
-        count = kinds.count("sliding_attention")
-        if off or window < 1 or count > layers:
-            return 0, 0
-        return count, window
-    if window < 1 or off:
-        return 0, 0
-    if family in fact.words(rules, "all_layers_sliding"):
-        return layers, window
-    return 0, 0
+        states = found
+    batched, _sequences = _batch(instance, setting, rules)
+    size = {STATE: states, CROSS: token}
+    # CrossAttentionSpec: the budget of the encoder's tokens, which is a whole batch's.
+    windows = {CROSS: max(shape.encoder, batched), SLIDING: shape.window, CHUNKED: shape.window}
+    whole = _one_group(instance, shape, setting)
+    counted: dict[tuple[str, int], Layers] = {}
+    for row in (*shape.kinds, *((FULL,),) * drafts):
+        for word in row:
+            kind = FULL if whole and word in (SLIDING, CHUNKED) else word
+            window = windows.get(kind, 0)
+            one = counted.get((kind, window)) or Layers(kind, 0, size.get(kind, token), window)
+            counted[(kind, window)] = replace(one, count=one.count + 1)
+    pipeline = max(1, fact.integer(extra, "pipeline-parallel-size") or 1)
+    layers = tuple(replace(one, count=-(-one.count // pipeline)) for one in counted.values())
+    steps = 1 if extra.get("async-scheduling") is False or "no-async-scheduling" in extra else 2
+    steps = min(steps, fact.integer(since(rules, "pool", setting.release) or {}, "steps") or 1)
+    return Cache(layers, _pool(instance, config, family, setting, batched * steps, rules))
+
+
+def _pool(
+    instance: Instance,
+    config: Mapping[str, Any],
+    family: str,
+    setting: Setting,
+    in_flight: int,
+    rules: Mapping[str, Any],
+) -> Pool:
+    table = fact.mapping(since(rules, "pool", setting.release) or {})
+    block = whole_number(instance.extra_args.get("block-size"))
+    mode = "none"
+    if instance.extra_args.get("enable-prefix-caching") is True:
+        kept = family in fact.words(table, "states_all")
+        mode = "all" if kept else fact.text(table, "states") or "none"
+    return Pool(
+        block=block or fact.integer(rules, "block_size", setting.accelerator) or 16,
+        in_flight=in_flight,
+        even=fact.number(table, "even") or 1.0,
+        state_mode=mode,
+        chunk=fact.integer(config, "mamba_chunk_size")
+        or fact.integer(config, "chunk_size")
+        or 2048,
+        align=fact.integer(table, "align") or 16,
+    )
+
+
+def _one_group(instance: Instance, shape: Shape, setting: Setting) -> bool:
+    """Whether every layer is given the whole context, also one that needs a window of it.
+
+    vllm/config/vllm.py: without GPUs, with chunks of local attention, and where a flag says so.
+    """
+    return (
+        setting.accelerator != "cuda"
+        or instance.extra_args.get("disable-hybrid-kv-cache-manager") is True
+        or any(CHUNKED in row for row in shape.kinds)
+    ) and any(FULL in row for row in shape.kinds)
 
 
 def _intermediate(config: Mapping[str, Any], hidden: int) -> int:
@@ -207,6 +348,7 @@ class Setting:
             (from 0.21 on).
         dtype: The serving format.
         gpus: The instance's GPUs.
+        host: All GPUs of the host.
     """
 
     accelerator: str
@@ -214,6 +356,7 @@ class Setting:
     graphs_in_budget: bool
     dtype: str
     gpus: list[Gpu]
+    host: list[Gpu] = field(default_factory=list)
 
 
 def plan_memory(
@@ -240,40 +383,35 @@ def plan_memory(
     """
     if model is None or (setting.accelerator == "cuda" and not setting.gpus):
         return None
-    shape = read_shape(model, rules)
-    if shape is None or model.weights_bytes is None:
+    shape = read_shape(model, rules, setting.release)
+    cache = read_cache(instance, model, shape, setting, rules, sizes) if shape is not None else None
+    if shape is None or cache is None or model.weights_bytes is None:
+        if model.weights_bytes is not None:
+            _check_weights_alone(instance, model, setting, sizes, findings)
         findings.note(
             "memory-unknown",
             instance.at("model"),
-            "its files do not say enough to plan its memory; vLLM decides at start",
+            "its files do not say enough to plan its KV cache; vLLM measures at start what is "
+            "left for it, and ends where a request of max_model_len does not fit",
         )
         return None
     tensor = instance.tensor_parallel_size if setting.accelerator == "cuda" else 1
     pipeline = max(1, fact.integer(instance.extra_args, "pipeline-parallel-size") or 1)
-    if tensor > 1 and shape.heads % tensor:
-        fitting = [size for size in range(1, len(setting.gpus) + 1) if not shape.heads % size]
-        findings.problem(
-            "heads-not-divisible",
-            instance.at("tensor_parallel_size"),
-            f"{shape.heads} attention heads cannot be divided by {tensor}",
-            f"set tensor_parallel_size: {max(fitting, default=1)}",
-        )
+    if _check_heads(instance, shape, tensor, setting, findings):
         return None
     element = fact.integer(sizes, setting.dtype) or 2
-    kv_element = _kv_element(instance, element)
-    per_layer = shape.layer_token_bytes(kv_element, tensor)
-    depth = -(-(shape.layers + shape.sliding_layers) // pipeline)
-    per_token = per_layer * depth
     batched, sequences = _batch(instance, setting, rules)
-    block = fact.integer(rules, "block_size", setting.accelerator) or 16
     weights = _weights(instance, model, setting, element, sizes) // (tensor * pipeline)
+    weights += _adapters(instance, shape, tensor) // pipeline
     activations = _activations(shape, batched, sequences, element, tensor, setting, rules)
+    activations += _encoder(instance, model, shape, batched, element, rules)
     result: dict[str, Any] = {
         "weights_bytes": weights,
         "overhead_bytes": activations,
         "cuda_graph_bytes": 0,
         "cuda_graph_in_budget": setting.graphs_in_budget,
-        "kv_cache_bytes_per_token": per_token,
+        "kv_cache_bytes_per_token": cache.token_bytes,
+        "state_bytes": cache.state_bytes,
     }
     if setting.accelerator == "cpu":
         result.update(gpu_memory_bytes=None, budget_bytes=None, available_bytes=None)
@@ -294,31 +432,126 @@ def plan_memory(
         if given is not None and given > 0:
             kv_bytes = given
         if kv_bytes <= 0:
-            _does_not_fit(instance, result, smallest, findings)
+            _does_not_fit(instance, result, setting, findings, shape)
         elif graphs and not setting.graphs_in_budget:
             _check_graphs(instance, result, fact.integer(rules, "context") or 0, findings)
     kv_bytes = max(0, kv_bytes)
     result["kv_cache_bytes"] = kv_bytes
-    result["kv_cache_tokens"] = kv_bytes // (per_token * block) * block
-    staged = replace(
-        shape,
-        layers=-(-shape.layers // pipeline),
-        sliding_layers=-(-shape.sliding_layers // pipeline),
-    )
-    fits = _longest(staged, kv_bytes, per_layer, batched, block)
+    result["kv_cache_tokens"] = cache.tokens(kv_bytes)
+    fits = cache.longest(kv_bytes, _LONGEST)
     result["max_model_len_fits"] = fits
-    _check_length(instance, model, result, fits, setting, findings)
+    _check_length(instance, model, result, fits, cache.request_bytes, setting, findings)
     length = result["max_model_len"]
-    need = staged.request_bytes(length, per_layer, batched, block) if length else 0
+    need = cache.request_bytes(length) if length else 0
     result["concurrency"] = round(kv_bytes / need, 2) if need else 0.0
     return result
 
 
-def _kv_element(instance: Instance, element: int) -> int:
+def _check_heads(
+    instance: Instance, shape: Shape, tensor: int, setting: Setting, findings: Findings
+) -> bool:
+    """Refuse a tensor parallel size that heads or key-value heads cannot be divided by."""
+    if tensor == 1 or shape.divides(tensor):
+        return False
+    best = max(size for size in range(1, len(setting.gpus) + 1) if shape.divides(size))
+    what = (
+        f"{shape.heads} attention heads"
+        if shape.heads % tensor
+        else f"{shape.kv_heads} key-value heads"
+    )
+    remedy = f"set tensor_parallel_size: {best}"
+    if instance.gpus is not None:
+        remedy += f" and name {best} of the gpus"
+    findings.problem(
+        "heads-not-divisible",
+        instance.at("tensor_parallel_size"),
+        f"{what} cannot be divided by {tensor}",
+        remedy,
+        {instance.at("tensor_parallel_size"): best}
+        | ({instance.at("gpus"): instance.gpus[:best]} if instance.gpus is not None else {}),
+    )
+    return True
+
+
+def _adapters(instance: Instance, shape: Shape, tensor: int) -> int:
+    """Return the bytes of the slots for LoRA adapters on one GPU.
+
+    vllm 0.14.1, vllm/lora/layers: for each slot a matrix down to the rank and one up again, for
+    each linear layer; the one up is shared by the GPUs.
+    """
+    if instance.extra_args.get("enable-lora") is not True:
+        return 0
+    slots = whole_number(instance.extra_args.get("max-loras")) or 1
+    rank = whole_number(instance.extra_args.get("max-lora-rank")) or 16
+    heads = shape.heads * shape.head_dim
+    kv = 2 * shape.kv_heads * shape.head_dim
+    down = 3 * shape.hidden + heads + 2 * shape.hidden + shape.intermediate
+    up = heads + kv + shape.hidden + 2 * shape.intermediate + shape.hidden
+    layer = down + up // tensor
+    return 2 * slots * rank * (shape.depth * layer + shape.hidden + shape.vocabulary // tensor)
+
+
+def _check_weights_alone(
+    instance: Instance,
+    model: Model,
+    setting: Setting,
+    sizes: Mapping[str, Any],
+    findings: Findings,
+) -> None:
+    """Refuse weights that are larger than the GPUs' budget, whatever the rest takes."""
+    if setting.accelerator != "cuda":
+        return
+    element = fact.integer(sizes, setting.dtype) or 2
+    share = len(setting.gpus) or 1
+    weights = _weights(instance, model, setting, element, sizes) // share
+    smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
+    result = {
+        "weights_bytes": weights,
+        "overhead_bytes": 0,
+        "cuda_graph_bytes": 0,
+        "cuda_graph_in_budget": False,
+        "budget_bytes": budget(smallest, instance),
+    }
+    if weights > result["budget_bytes"]:
+        _does_not_fit(instance, result, setting, findings)
+
+
+def _kv_element(instance: Instance, element: int) -> int | None:
+    """Return the bytes of one element of the KV cache, or None for a format not known here."""
     wanted = instance.extra_args.get("kv-cache-dtype")
-    if isinstance(wanted, str) and wanted.startswith("fp8"):
+    if wanted in (None, "auto"):
+        return element
+    return {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "bfloat16": 2, "float16": 2}.get(str(wanted))
+
+
+def _drafting_layers(instance: Instance, config: Mapping[str, Any]) -> int | None:
+    """Return the layers that speculative decoding adds to the KV cache.
+
+    vllm 0.14.1, vllm/config/speculative.py: what guesses from the text alone adds none, the
+    model's own prediction of further tokens (MTP) its own layers. None for a draft model of its
+    own, whose config.json the plan does not have.
+    """
+    given = instance.extra_args.get("speculative-config")
+    if given is None:
+        return 0
+    wanted = _json(given) if isinstance(given, str) else given
+    method = fact.text(wanted, "method") or ""
+    if method in ("ngram", "ngram_gpu", "suffix"):
+        return 0
+    if method == "mtp" or method.endswith("_mtp"):
+        for key in ("num_nextn_predict_layers", "mtp_num_hidden_layers"):
+            found = fact.integer(config, key)
+            if found:
+                return found
         return 1
-    return 2 if wanted == "bfloat16" else element
+    return None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _batch(instance: Instance, setting: Setting, rules: Mapping[str, Any]) -> tuple[int, int]:
@@ -351,12 +584,31 @@ def _weights(
     """Return the bytes of all weights as they are loaded."""
     total = model.weights_bytes or 0
     stored = fact.integer(sizes, stored_dtype(model) or "") or element
-    if quantization(instance, model) is None and stored != element:
+    method = quantization(instance, model)
+    if method is None and stored != element:
         total = total * element // stored
+    elif method is not None and method != quantization(None, model):
+        total = _in_flight(method, model, total, stored, element)
     offload = fact.number(instance.extra_args, "cpu-offload-gb")
     if offload is not None and offload > 0 and setting.accelerator == "cuda":
         total = max(0, total - int(offload * fact.GIB) * len(setting.gpus))
     return total
+
+
+def _in_flight(method: str, model: Model, total: int, stored: int, element: int) -> int:
+    """Return the bytes of weights that are quantized while they are loaded.
+
+    The embeddings and the head stay as they are. bitsandbytes keeps 4 bits of each weight, and a
+    float32 for 64 of them (bitsandbytes' nf4); fp8 keeps 8 bits.
+    """
+    config = model.shape_config
+    share = {"bitsandbytes": 0.5 + 4 / 64, "fp8": 1.0}.get(method)
+    if share is None:
+        return total
+    rows = (fact.integer(config, "vocab_size") or 0) * (fact.integer(config, "hidden_size") or 0)
+    whole = rows * (1 if config.get("tie_word_embeddings") is True else 2)
+    count = total // stored
+    return int(min(count, whole) * element + max(0, count - whole) * share)
 
 
 def _activations(
@@ -371,39 +623,131 @@ def _activations(
     """Return the profile run's peak beside the weights, and what torch does not see."""
     width = 3 * -(-shape.intermediate // tensor) + 4 * shape.hidden
     forward = batched * width * element
-    per_logit = 0
-    table = fact.mapping(rules, "sampler_bytes_per_logit")
-    for since in sorted(table, key=fact.version_tuple):
-        if fact.version_tuple(since) <= fact.version_tuple(setting.release):
-            per_logit = fact.integer(table, since) or 0
-    sampler = sequences * shape.vocabulary * per_logit
+    sampler = (
+        sequences
+        * shape.vocabulary
+        * int(since(rules, "sampler_bytes_per_logit", setting.release) or 0)
+    )
     other = fact.integer(rules, "non_torch") or 0
     if tensor > 1:
         other += fact.integer(rules, "tensor_parallel") or 0
     return max(forward, sampler) + other
 
 
+def _encoder(
+    instance: Instance,
+    model: Model,
+    shape: Shape,
+    batched: int,
+    element: int,
+    rules: Mapping[str, Any],
+) -> int:
+    """Return what the profile run of an encoder of pictures takes beside the language model's.
+
+    vllm 0.14.1, vllm/v1/worker/gpu_model_runner.py, profile_run: the encoder runs over as many of
+    the largest pictures as the budget of tokens takes, at least one, and its output is kept. It
+    is an estimate: how large the largest picture is depends on the model's processor.
+    """
+    vision = fact.mapping(model.config, "vision_config")
+    limits = fact.mapping(instance.extra_args.get("limit-mm-per-prompt"))
+    if (
+        not vision
+        or instance.extra_args.get("language-model-only") is True
+        or (limits and not any(limits.values()))
+    ):
+        return 0
+    family = fact.text(model.config, "model_type") or ""
+    largest = fact.integer(rules, "picture_tokens", family) or 0
+    tokens = max(batched, largest)
+    hidden = fact.integer(vision, "hidden_size") or fact.integer(vision, "embed_dim") or 0
+    inner = fact.integer(vision, "intermediate_size") or 4 * hidden
+    merged = fact.integer(vision, "spatial_merge_size") or fact.integer(
+        rules, "patches_of_a_token", family
+    )
+    patches = tokens * (merged or 1) ** 2
+    return patches * (4 * hidden + inner) * element + tokens * shape.hidden * element
+
+
 def _does_not_fit(
     instance: Instance,
     result: Mapping[str, Any],
-    gpu: Gpu,
+    setting: Setting,
     findings: Findings,
+    shape: Shape | None = None,
 ) -> None:
-    claimed = result["budget_bytes"]
+    smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
     graphs = result["cuda_graph_bytes"] if result["cuda_graph_in_budget"] else 0
-    least = (result["weights_bytes"] + result["overhead_bytes"] + graphs) / gpu.total
-    if least < 0.95:
-        remedy = f"set gpu_memory_utilization to more than {least:.2f}"
-    else:
-        remedy = "use a smaller or quantized model, or more GPUs with tensor_parallel_size"
+    needed = result["weights_bytes"] + result["overhead_bytes"] + graphs
+    remedy, settings = _room_for(
+        instance, needed, result["weights_bytes"], smallest, setting, shape
+    )
     findings.problem(
         "weights-do-not-fit",
         instance.at("model"),
         f"weights ({fact.gib(result['weights_bytes'])}) and activations "
-        f"({fact.gib(result['overhead_bytes'])}) fill the budget of {fact.gib(claimed)} "
-        f"({instance.gpu_memory_utilization:g} of {gpu.label}); nothing is left for the KV cache",
+        f"({fact.gib(result['overhead_bytes'])}) fill the budget of "
+        f"{fact.gib(result['budget_bytes'])} ({instance.gpu_memory_utilization:g} of "
+        f"{smallest.label}); nothing is left for the KV cache",
         remedy,
+        settings,
     )
+
+
+def _room_for(
+    instance: Instance,
+    needed: int,
+    weights: int,
+    smallest: Gpu,
+    setting: Setting,
+    shape: Shape | None,
+) -> tuple[str, dict[str, Any] | None]:
+    """Return what makes room for weights and activations on this host, in words and as settings.
+
+    Args:
+        instance: The instance.
+        needed: Bytes of everything but the KV cache, on each GPU.
+        weights: Those of them that are shared out among the GPUs.
+        smallest: The smallest of the instance's GPUs.
+        setting: Its GPUs, and the host's.
+        shape: The model's dimensions, where they are known.
+    """
+    utilization = instance.gpu_memory_utilization
+    least = needed / smallest.total
+    shared = smallest.committed - utilization
+    # Below this vLLM would not start: free memory is compared with the budget.
+    most = min(0.97 - shared, smallest.available / smallest.total - shared)
+    # Two decimals, and at least one percent for the KV cache.
+    wanted = -(-int((least + 0.01) * 1000) // 10) / 100
+    if utilization < wanted <= most:
+        return (
+            f"set gpu_memory_utilization to more than {least:.2f}",
+            {instance.at("gpu_memory_utilization"): wanted},
+        )
+    count = len(setting.gpus)
+    names = {gpu.uuid for gpu in setting.gpus}
+    larger = sorted(
+        (
+            gpu
+            for gpu in setting.host
+            if needed < gpu.total * utilization
+            and gpu.committed - (utilization if gpu.uuid in names else 0) + utilization <= 1
+        ),
+        key=lambda gpu: (-gpu.total, gpu.index),
+    )[:count]
+    if len(larger) == count:
+        indices = sorted(gpu.index for gpu in larger)
+        return f"set gpus: {indices}, which are larger", {instance.at("gpus"): indices}
+    others = [gpu for gpu in setting.host if gpu.uuid not in names and gpu.committed <= 0]
+    room = min((gpu.total for gpu in [*setting.gpus, *others]), default=0) * utilization
+    if count == instance.tensor_parallel_size and instance.gpus is None and shape is not None:
+        for size in range(count + 1, count + len(others) + 1):
+            if shape.divides(size) and needed - weights + weights * count // size < room:
+                where = instance.at("tensor_parallel_size")
+                return f"set tensor_parallel_size: {size}", {where: size}
+    words = "use a smaller or quantized model"
+    if others and needed - weights + weights * count / (count + len(others)) < room:
+        words += f", or more of the host's {count + len(others)} GPUs with tensor_parallel_size"
+    return words, None
 
 
 def _check_graphs(
@@ -421,23 +765,12 @@ def _check_graphs(
         )
 
 
-def _longest(shape: Shape, kv_bytes: int, per_layer: int, batched: int, block: int) -> int:
-    """Return the longest context whose request fits the KV cache (0: none)."""
-    low, high = 0, _LONGEST
-    while low < high:
-        middle = (low + high + 1) // 2
-        if shape.request_bytes(middle, per_layer, batched, block) <= kv_bytes:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 def _check_length(
     instance: Instance,
     model: Model,
     result: dict[str, Any],
     fits: int,
+    need: Callable[[int], int],
     setting: Setting,
     findings: Findings,
 ) -> None:
@@ -454,19 +787,18 @@ def _check_length(
             where,
             f"{wanted} tokens are more than the model's own {own}",
             f"set max_model_len: {min(own, fits) if fits else own} or less",
+            {where: min(own, fits) if fits else own},
         )
     if wanted is not None and 0 < fits < wanted:
-        space = (
-            "raise cpu_kvcache_space"
-            if setting.accelerator == "cpu"
-            else "raise gpu_memory_utilization"
-        )
+        shorter = _rounded(min(fits, own) if own is not None else fits)
+        space = _room_for_length(instance, result, setting, need(wanted))
         findings.problem(
             "max-model-len-too-long",
             where,
-            f"one request of {wanted} tokens needs more than the KV cache of "
-            f"{fact.gib(result['kv_cache_bytes'])}",
-            f"set max_model_len: {_rounded(fits)} or less, or {space}",
+            f"one request of {wanted} tokens needs {fact.gib(need(wanted))}, more than the KV "
+            f"cache of {fact.gib(result['kv_cache_bytes'])}",
+            f"set max_model_len: {shorter} or less" + (f", or {space}" if space else ""),
+            {where: shorter},
         )
     if wanted is None and own is not None and 0 < fits < own:
         result["max_model_len"] = _rounded(fits)
@@ -477,7 +809,23 @@ def _check_length(
             f"{fact.gib(result['kv_cache_bytes'])}; {result['max_model_len']} is set",
         )
         return
-    result["max_model_len"] = wanted if wanted is not None else own
+    # Where neither says anything: _get_and_verify_max_len in vllm/config/model.py.
+    result["max_model_len"] = wanted or own or min(2048, fits)
+
+
+def _room_for_length(
+    instance: Instance, result: Mapping[str, Any], setting: Setting, needed: int
+) -> str | None:
+    """Return what gives a request of so many bytes its room, or None where nothing here does."""
+    if setting.accelerator == "cpu":
+        return f"set cpu_kvcache_space: {-(-needed // fact.GIB)}"
+    smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
+    lacking = needed - result["kv_cache_bytes"]
+    wanted = -(-int((result["budget_bytes"] + lacking) / smallest.total * 1000 + 1) // 10) / 100
+    others = smallest.committed - instance.gpu_memory_utilization
+    if wanted <= min(0.97, smallest.available / smallest.total) - others:
+        return f"set gpu_memory_utilization: {wanted:.2f}"
+    return None
 
 
 def _rounded(tokens: int) -> int:

@@ -85,6 +85,9 @@ class Model:
             part = fact.mapping(self.config, key)
             if fact.integer(part, "num_hidden_layers") is not None:
                 return part
+            # What is left out there is transformers' default of its model_type (Llava).
+            if "model_type" in part and "num_hidden_layers" not in self.config:
+                return part
         return self.config
 
 

@@ -164,7 +164,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     context = fact.integer(data.rules, "memory", "context") or 0
     check_shared_memory(wanted, assigned, context, findings)
     check_ram(wanted, facts, rules, accelerator, models, findings)
-    host = _Host(wanted, facts, data, accelerator, runtime)
+    host = _Host(wanted, facts, data, accelerator, runtime, gpus)
     instances = [
         _plan_instance(one, host, models[one.where], assigned[one.where], findings)
         for one in wanted.instances
@@ -193,6 +193,7 @@ class _Host:
         data: The release's data.
         accelerator: `cuda` or `cpu`.
         runtime: The plan's runtime, or None.
+        gpus: The GPUs that answer, with what the instances were promised of them.
     """
 
     wanted: Wanted
@@ -200,6 +201,7 @@ class _Host:
     data: ReleaseData
     accelerator: str
     runtime: Mapping[str, Any] | None
+    gpus: list[Gpu]
 
 
 def _plan_instance(
@@ -211,12 +213,18 @@ def _plan_instance(
         _check_cpu_keys(instance, findings)
     else:
         _check_cuda_keys(instance, findings)
-        minimum = fact.text(accelerator_data(host.data, "cuda"), "compute_capability")
-        check_assigned(instance, gpus, minimum, findings)
+        check_assigned(
+            instance,
+            gpus,
+            host.gpus,
+            accelerator_data(host.data, "cuda"),
+            host.data.limits,
+            findings,
+        )
     check_architecture(instance, model, host.wanted, host.data, findings)
     dtype = resolve_dtype(instance, model, gpus, rules, findings)
     registry = fact.mapping(host.data.registries, host.wanted.release)
-    check_quantization(quantization(instance, model), instance, gpus, registry, findings)
+    check_quantization(quantization(instance, model), instance, gpus, registry, dtype, findings)
     memory = plan_memory(
         instance,
         model,
@@ -226,6 +234,7 @@ def _plan_instance(
             graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
             dtype=dtype or "float16",
             gpus=gpus,
+            host=host.gpus,
         ),
         fact.mapping(host.data.rules, "memory"),
         fact.mapping(rules, "bytes"),
@@ -291,7 +300,9 @@ def _situation(
     instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], dtype: str | None
 ) -> Situation:
     shape = (
-        read_shape(model, fact.mapping(host.data.rules, "memory")) if model is not None else None
+        read_shape(model, fact.mapping(host.data.rules, "memory"), host.wanted.release)
+        if model is not None
+        else None
     )
     compiler, compiler_note = compiler_situation(host.facts, host.runtime)
     kv_dtype = instance.extra_args.get("kv-cache-dtype")
@@ -301,6 +312,9 @@ def _situation(
         kv_cache_dtype=kv_dtype if isinstance(kv_dtype, str) else "auto",
         head_dim=shape.head_dim if shape is not None else None,
         mla=shape.mla if shape is not None else None,
+        sinks=model is not None
+        and model.shape_config.get("model_type")
+        in fact.words(host.data.rules, "attention", "sinks_families"),
         nvcc=fact.dig(host.facts, "nvcc", "found") is True,
         compiler=compiler,
         compiler_note=compiler_note,

@@ -11,7 +11,7 @@ fails for a code that no test case provokes.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -231,7 +231,7 @@ PROBLEMS: dict[str, Kind] = {
     ),
     "gpu-mig": Kind(
         "A GPU is split into MIG devices.",
-        "Switch MIG off: `nvidia-smi -i INDEX -mig 0`, and reboot.",
+        "Name `gpus` that are not split, or merge it where the machine owns it.",
     ),
     "gpu-unknown": Kind(
         "An instance names a GPU that the host does not have.",
@@ -250,8 +250,12 @@ PROBLEMS: dict[str, Kind] = {
         "End what holds the memory (the message names it), or lower the utilization.",
     ),
     "compute-capability-too-low": Kind(
-        "The release has no kernels for this GPU.",
-        "Use a newer GPU, or an older release of vLLM.",
+        "The release has no kernels for a GPU as old as this.",
+        "Set the `vllm_release` in the message, which has, or use another GPU.",
+    ),
+    "compute-capability-too-high": Kind(
+        "The release has no kernels for a GPU as new as this.",
+        "Set the `vllm_release` in the message, which has, or use another GPU.",
     ),
     "dtype-unsupported": Kind(
         "GPU or model cannot work in this number format.",
@@ -395,10 +399,17 @@ class Findings:
 
     def __init__(self) -> None:
         """Start with nothing found."""
-        self.problems: list[dict[str, str]] = []
+        self.problems: list[dict[str, Any]] = []
         self.notes: list[dict[str, str]] = []
 
-    def problem(self, code: str, where: str, message: str, remedy: str) -> None:
+    def problem(
+        self,
+        code: str,
+        where: str,
+        message: str,
+        remedy: str,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add what must be put right before anything may change.
 
         Args:
@@ -406,13 +417,18 @@ class Findings:
             where: The inventory variable, `vllm_instances[0].port`, or `host`.
             message: What is wrong, as one line without a full stop.
             remedy: What the operator does about it, as one line.
+            settings: The inventory variables that the remedy names, in the form of `where`, with
+                the values that it gives them; the problem is gone when they are set. None where
+                it names none.
         """
-        found = {
+        found: dict[str, Any] = {
             "code": code,
             "where": where,
             "message": one_line(message),
             "remedy": one_line(remedy),
         }
+        if settings:
+            found["settings"] = dict(settings)
         if found not in self.problems:
             self.problems.append(found)
 
@@ -438,7 +454,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def problem_line(problem: dict[str, str]) -> str:
+def problem_line(problem: Mapping[str, Any]) -> str:
     """Return a problem as the one line that Ansible prints for it."""
     return f"{problem['where']}: {problem['message']} — {problem['remedy']}"
 

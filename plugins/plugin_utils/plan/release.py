@@ -32,6 +32,7 @@ class ReleaseData:
         release: `release.yml` of the wanted release, or None when there is none.
         flags: Long flag (with dashes) to its description, from `serve-flags.yml`.
         registries: Release to its `models.yml`, for those that have one; read when asked for.
+        limits: Release to its data of accelerator cuda, for each release; read when asked for.
         locks: Lock file to its SHA-256 in hexadecimal, for the files that exist.
         releases: Release to its own `ReleaseData`, where the wanted one is not named but chosen;
             read when asked for.
@@ -43,6 +44,7 @@ class ReleaseData:
     release: Mapping[str, Any] | None = None
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     locks: Mapping[str, str] = field(default_factory=dict)
     releases: Mapping[str, ReleaseData] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -301,7 +303,14 @@ def _no_python(
     family = fact.text(facts, "host", "os_family") or "other"
     remedies = fact.mapping(data.rules, "host", "python_remedy")
     command = remedies.get(family)
-    best = supported[-1] if supported else ""
+    offered = _offered(facts, data)
+    if offered is not None:
+        supported_here = [version for version in supported if version in offered]
+    else:
+        supported_here = supported
+    best = (supported_here or supported or [""])[-1]
+    if supported and not supported_here:
+        command = None
     if wanted.runtime_venv is not None:
         findings.problem(
             "python-not-found",
@@ -335,8 +344,23 @@ def _no_python(
         message,
         f"install one: {str(command).format(version=best)}"
         if command and best
+        else f"the distribution has none of these; put Python {best} under /opt or /usr/local, "
+        "where the service's user can read it"
+        if best and offered is not None
         else f"install Python {best}".rstrip(),
     )
+
+
+def _offered(facts: Mapping[str, Any], data: ReleaseData) -> list[str] | None:
+    """Return the Pythons that the host's distribution has, or None where that is not known."""
+    version = fact.text(facts, "host", "distribution_version") or ""
+    by_version = fact.mapping(
+        data.rules, "host", "pythons", fact.text(facts, "host", "distribution") or ""
+    )
+    for known in (version, version.partition(".")[0]):
+        if known in by_version:
+            return fact.words(by_version, known)
+    return None
 
 
 def check_glibc(

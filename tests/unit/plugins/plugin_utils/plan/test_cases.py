@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ KEYS = {
     "proved",
     "problems",
     "remedies",
+    "no_remedies",
     "messages",
     "notes",
     "no_notes",
@@ -208,6 +210,8 @@ def test_case(case, facts, release_data):
     assert sorted(problems) == sorted(case["problems"]), readable
     for text in case.get("remedies", []):
         assert any(text in problem["remedy"] for problem in plan["problems"]), readable
+    for text in case.get("no_remedies", []):
+        assert not any(text in problem["remedy"] for problem in plan["problems"]), readable
     for text in case.get("messages", []):
         assert any(text in problem["message"] for problem in plan["problems"]), readable
     notes = {note["code"] for note in plan["notes"]}
@@ -233,6 +237,34 @@ def test_cases_are_well_formed():
     bad = [case for case in CASES if case["problems"]]
     assert len(CASES) >= 60
     assert len(bad) >= 25
+
+
+def with_settings(wanted: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a wanted state with what a remedy sets."""
+    changed = copy.deepcopy(wanted)
+    for where, value in settings.items():
+        found = re.fullmatch(r"vllm_(instances\[(\d+)\]\.)?(\w+)", where)
+        assert found, where
+        target = changed if found[1] is None else changed["instances"][int(found[2])]
+        target[found[3]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case["problems"]],
+    ids=lambda case: f"{case['file']}: {case['name']}",
+)
+def test_what_a_remedy_sets_ends_its_problem(case, facts, release_data):
+    plan, found = plan_of(case, facts, release_data)
+    for problem in plan["problems"]:
+        if "settings" not in problem:
+            continue
+        wanted = with_settings(wanted_of(case), problem["settings"])
+        data = release_data(wanted["release"], case.get("releases", "collection"))
+        after = make_plan(wanted, found, data)["problems"]
+        left = [(one["code"], one["where"]) for one in after]
+        assert (problem["code"], problem["where"]) not in left, problem_line(problem)
 
 
 @pytest.mark.parametrize("code", sorted(PROBLEMS))
