@@ -65,6 +65,7 @@ def service_instances(
         instances.append(
             {
                 "name": instance["name"],
+                "kind": instance["kind"],
                 "repository": instance["model"]["repo_id"],
                 "revision": commits.get(instance["name"]),
                 "venv": plan["runtime"]["venv"],

@@ -22,6 +22,10 @@ _INDEXES = {
 _SUFFIXES = (("safetensors", ".safetensors"), ("pytorch", ".bin"), ("gguf", ".gguf"))
 # Files that end in .bin beside the weights and are none (training state).
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
+# A chat template alone: transformers' and older ones (transformers 4.57, utils/hub.py and
+# tokenization_utils_base.py: CHAT_TEMPLATE_FILE, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE).
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_TEMPLATE_LIMIT = 65536  # characters of a template that the facts carry
 _HEADER_LIMIT = 100_000_000  # the safetensors library's own limit for a header's length, in bytes
 
 
@@ -117,6 +121,48 @@ def weights(host: Host, directory: str, names: list[str]) -> dict[str, Any]:
     return {"format": None, "files": [], "bytes": 0, "missing": [], "incomplete": []}
 
 
+def chat_template(host: Host, directory: str, present: set[str]) -> str | None:
+    """Reads the chat template of a model directory, as transformers finds it.
+
+    Args:
+        host: The machine.
+        directory: The model's directory.
+        present: The names of its files.
+
+    Returns:
+        The template's text, at most `_TEMPLATE_LIMIT` characters of it; "" where the tokenizer
+        has none; None where there is no tokenizer_config.json, which alone says that there is none.
+    """
+    if _TEMPLATES[0] in present:
+        return (host.read_text(f"{directory}/{_TEMPLATES[0]}") or "")[:_TEMPLATE_LIMIT]
+    for name in (_TEMPLATES[1], "tokenizer_config.json"):
+        if name not in present:
+            continue
+        content, _error = parse_config(host.read_text(f"{directory}/{name}") or "")
+        found = (content or {}).get("chat_template")
+        if isinstance(found, list):  # several by name: [{"name": …, "template": …}]
+            named = {row.get("name"): row.get("template") for row in found if isinstance(row, dict)}
+            found = named.get("default") or next(iter(named.values()), None)
+        if isinstance(found, str) and found:
+            return found[:_TEMPLATE_LIMIT]
+    return "" if "tokenizer_config.json" in present else None
+
+
+def sentence_transformers(host: Host, directory: str, present: set[str]) -> list[str] | None:
+    """Reads which modules Sentence Transformers has for a model, such as Pooling and Normalize.
+
+    Returns:
+        The last parts of their types' names in order; None where there is no modules.json.
+    """
+    if "modules.json" not in present:
+        return None
+    try:
+        rows = json.loads(host.read_text(f"{directory}/modules.json") or "")
+        return [str(row["type"]).rpartition(".")[2] for row in rows]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
 def read_one(host: Host, directory: str) -> dict[str, Any]:
     """Reads one entry of `facts.models`.
 
@@ -125,7 +171,9 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         directory: Absolute path of the model's directory.
 
     Returns:
-        exists, is_directory, readable, config, config_error, weights (see `weights`), tokenizer.
+        exists, is_directory, readable, config, config_error, weights (see `weights`), tokenizer;
+        and where the files say so chat_template and sentence_transformers, see the functions of
+        these names.
     """
     exists = host.exists(directory)
     is_directory = host.is_dir(directory)
@@ -139,6 +187,10 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         else:
             config, config_error = parse_config(text)
     present = {name for name in names if host.is_file(f"{directory}/{name}")}
+    more = {
+        "chat_template": chat_template(host, directory, present),
+        "sentence_transformers": sentence_transformers(host, directory, present),
+    }
     return {
         "exists": exists,
         "is_directory": is_directory,
@@ -148,6 +200,7 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
         "weights": weights(host, directory, names),
         "tokenizer": bool(present.intersection(_TOKENIZERS))
         or {"vocab.json", "merges.txt"} <= present,
+        **{key: value for key, value in more.items() if value is not None},
     }
 
 

@@ -32,11 +32,15 @@ class Model:
         path: Its directory.
         config: config.json.
         weights_bytes: Sum of the weight files' sizes, in bytes; None when unknown.
+        chat_template: The chat template's text; "" where it has none; None when unknown.
+        sentence_transformers: The modules in its modules.json; None where it has no such file.
     """
 
     path: str
     config: Mapping[str, Any]
     weights_bytes: int | None
+    chat_template: str | None = None
+    sentence_transformers: tuple[str, ...] | None = None
 
     @property
     def shape_config(self) -> Mapping[str, Any]:
@@ -92,7 +96,7 @@ def check_model(
             return None
         weights = fact.mapping(row, "weights")
         whole = not (fact.words(weights, "missing") or fact.words(weights, "incomplete"))
-        return Model(path or "", config, _weights_bytes(row) if whole else None)
+        return _model(path or "", row, _weights_bytes(row) if whole else None)
     if not row:
         findings.note("facts-missing", where, f"{path} was not looked at")
         return None
@@ -101,7 +105,18 @@ def check_model(
         findings.problem(complaint[0], where, complaint[1], complaint[2])
         return None
     _check_files(instance, str(path), row, findings)
-    return Model(str(path), fact.mapping(row, "config"), _weights_bytes(row))
+    return _model(str(path), row, _weights_bytes(row))
+
+
+def _model(path: str, row: Mapping[str, Any], weights_bytes: int | None) -> Model:
+    template, modules = row.get("chat_template"), row.get("sentence_transformers")
+    return Model(
+        path,
+        fact.mapping(row, "config"),
+        weights_bytes,
+        template if isinstance(template, str) else None,
+        tuple(fact.words(row, "sentence_transformers")) if isinstance(modules, list) else None,
+    )
 
 
 def _directory_complaint(path: str, row: Mapping[str, Any]) -> tuple[str, str, str] | None:
