@@ -23,6 +23,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
 )
 
 SCHEMA = 2
+TOKENS = ("chat", "base", "reasoning", "multimodal")
+"""Kinds that the supervisor asks for a token, which needs no saying; see `supervisor/kinds.py`."""
 _SUPERVISORS_PLACE = 3
 """In a deployment's command: the interpreter and its two options come before it."""
 
@@ -33,7 +35,7 @@ class Deployment:
 
     Attributes:
         name: The instance.
-        kind: What it is asked for: `chat`.
+        kind: What it is asked for, such as `chat` and `embed`.
         release: vLLM's version.
         venv: The virtual environment of the release.
         accelerator: `cuda` or `cpu`.
@@ -173,6 +175,9 @@ def deployment(
     command += [f"--name={name}", f"--vllm={venv}/bin/vllm"]
     command.append(f"--config={os.path.join(common.config_dir, name)}.yaml")
     command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
+    kind = wanted.get("kind") or "chat"
+    if kind not in TOKENS:
+        command.append(f"--kind={kind}")
     # What matters only at the next start or stop is no reason for one.
     identity = fingerprint(service_settings(common.unit), command, settings, config, environment)
     command += [f"--start-timeout={common.start_timeout}", f"--start-stall={common.start_stall}"]
@@ -180,7 +185,7 @@ def deployment(
     own_limits = (wanted.get("limits") or {}).items()
     return Deployment(
         name=name,
-        kind=wanted.get("kind") or "chat",
+        kind=kind,
         release=common.release,
         venv=venv,
         accelerator=common.accelerator,

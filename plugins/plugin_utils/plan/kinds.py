@@ -200,6 +200,6 @@ def _pooling(
             if names & set(fact.words(row, "architectures")):
                 overrides = json.dumps(fact.mapping(row, "overrides"))
                 return {"runner": "pooling", "hf-overrides": overrides}
-    if by_itself or architecture is None and model is None:
+    if by_itself or (architecture is None and model is None):
         return {} if by_itself else {"runner": "pooling"}
     return {"runner": "pooling", "convert": "classify" if kind in _CLASSIFIERS else "embed"}
