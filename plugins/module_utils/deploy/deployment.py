@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import GENERATING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
     CONTROL_NODES,
     FINGERPRINT,
@@ -23,8 +24,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
 )
 
 SCHEMA = 2
-TOKENS = ("chat", "base", "reasoning", "multimodal")
-"""Kinds that the supervisor asks for a token, which needs no saying; see `supervisor/kinds.py`."""
 _SUPERVISORS_PLACE = 3
 """In a deployment's command: the interpreter and its two options come before it."""
 
@@ -176,7 +175,7 @@ def deployment(
     command.append(f"--config={os.path.join(common.config_dir, name)}.yaml")
     command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
     kind = wanted.get("kind") or "chat"
-    if kind not in TOKENS:
+    if kind not in GENERATING:  # the supervisor asks those for a token by itself
         command.append(f"--kind={kind}")
     # What matters only at the next start or stop is no reason for one.
     identity = fingerprint(service_settings(common.unit), command, settings, config, environment)

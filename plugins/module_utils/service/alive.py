@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import (
+    GENERATING,
+    question_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import (
-    GENERATING,
-    question_of,
 )
 
 
@@ -20,7 +20,7 @@ def compute_once(endpoint: Endpoint, kind: str, model: str) -> None:
 
     Args:
         endpoint: The server.
-        kind: What it is asked for; see `supervisor/kinds.py`.
+        kind: What it is asked for; see `common/kinds.py`.
         model: The served model's name.
 
     Raises:

@@ -4,6 +4,9 @@
 """The cheapest request that makes an engine of each kind compute, and what its answer must have.
 
 `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897).
+
+`common/kinds.py` and `supervisor/kinds.py` are one text, which a test compares: the supervisor runs
+without the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +24,13 @@ GENERATING = ("chat", "base", "reasoning", "multimodal")
 POOLING = ("embed", "rerank", "classify")
 """Kinds that generate nothing (vLLM's `--runner pooling`)."""
 KINDS = (*GENERATING, *POOLING, "transcribe")
+
+BRIEFLY = {"enable_thinking": False, "thinking": False}
+"""Asks a template not to think, where it has one of these switches; others ignore them.
+
+Qwen3 and GLM-4.5 read the first, DeepSeek-V3.1 and Granite the second:
+https://docs.vllm.ai/en/v0.14.1/features/reasoning_outputs.html
+"""
 
 _RATE = 16000  # samples a second
 _BOUNDARY = "compute-plane-probe-7c1f0b"
