@@ -51,9 +51,9 @@ options:
         type: int
       kind:
         description:
-          - What the model is asked for; see
-            O(compute_plane.vllm.vllm_plan#module:instances[].kind). As it was deployed when not given, and V(chat) for one that this collection did not
-            deploy.
+          - What the model is asked for, as C(kind) of an instance of
+            M(compute_plane.vllm.vllm_plan). As it was deployed when not given, and V(chat) for one
+            that this collection did not deploy.
         type: str
         choices: [chat, base, reasoning, embed, rerank, classify, transcribe, multimodal]
       tools:
