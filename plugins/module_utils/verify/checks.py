@@ -82,6 +82,9 @@ TURNS = (
 REACHES = 69
 
 STREAMED = "Count from one to ten in words."
+# Beginnings that a model without a chat template goes on with.
+CONTINUED_STREAM = "one, two, three, four, five,"
+COUNTED = "Page {number} of the book is about"
 CITY: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -327,9 +330,10 @@ class Checks:
 
     def streaming(self) -> str:
         """A stream brings text in several pieces, says why it ends, and ends in order."""
-        self.seen.question = STREAMED
+        prompt = CONTINUED_STREAM if self.subject.kind == "base" else STREAMED
+        self.seen.question = prompt
         answer = self._ask(
-            [{"role": "user", "content": STREAMED}], max_tokens=self._tokens(), stream=True
+            [{"role": "user", "content": prompt}], max_tokens=self._tokens(), stream=True
         )
         lines = [line for line in answer.text.splitlines() if line.startswith("data:")]
         pieces, thoughts, reason = [], [], None
@@ -390,9 +394,11 @@ class Checks:
         count = int(self.options["requests"])
         if self.subject.kind not in GENERATING:
             return self._at_once(count)
+        base = self.subject.kind == "base"
+        said = COUNTED if base else "Say the number {number} in words."
         requests = [
             self._request(
-                [{"role": "user", "content": f"Say the number {number} in words."}],
+                [{"role": "user", "content": said.format(number=number)}],
                 max_tokens=int(self.options["max_tokens"]),
             )
             for number in range(1, count + 1)
@@ -402,8 +408,8 @@ class Checks:
         for number, answer in enumerate(self.client.ask_all(requests), start=1):
             slowest = max(slowest, answer.seconds)
             try:
-                said = [self._told(answer)] if self.subject.kind == "base" else []
-                if not any(text.strip() for text in said or thought_and_answer(answer)):
+                texts = (self._told(answer),) if base else thought_and_answer(answer)
+                if not any(text.strip() for text in texts):
                     raise Wrong("the model answered nothing")
             except Wrong as problem:
                 problems.append(f"request {number}: {problem}")
