@@ -95,6 +95,7 @@ def question_of(kind: str, model: str) -> Question:
         model: The name that requests give.
     """
     body: dict[str, Any] = {"model": model}
+    more: dict[str, Any]
     if kind == "embed":
         path, more, of = "/v1/embeddings", {"input": "1"}, _vector
     elif kind == "rerank":

@@ -680,7 +680,8 @@ class Checks:
         """Vectors of the model's dimension, finite, repeatable, of length 1 where it says so."""
         one, again, other = self._vectors([PAIRS[0][0], PAIRS[0][0], PAIRS[0][2]])
         config = self._config()
-        text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+        part = config.get("text_config")
+        text = part if isinstance(part, dict) else config
         modules = self._model_file("modules.json")
         types = [str(row.get("type")) for row in modules] if isinstance(modules, list) else []
         wanted = text.get("hidden_size") if not any("Dense" in name for name in types) else None

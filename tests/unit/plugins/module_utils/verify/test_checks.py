@@ -416,7 +416,12 @@ def test_a_stream_that_drips_for_ever_is_ended(server: ScriptedServer, client: C
 
 
 def judged(
-    client: Client, kind: str, name: str, script: dict[str, Any], server: ScriptedServer, **more: Any
+    client: Client,
+    kind: str,
+    name: str,
+    script: dict[str, Any],
+    server: ScriptedServer,
+    **more: Any,
 ) -> dict[str, Any]:
     """What a check makes of a scripted server of a kind."""
     server.script.update(script)
@@ -616,7 +621,10 @@ def test_what_a_kind_is_asked() -> None:
         "chat": (set(), {"embedding", "thinking"}),
         "reasoning": ({"thinking", "streaming", "chinese"}, {"embedding"}),
         "base": ({"streaming", "context_limit"}, {"chinese", "tool_call", "thinking"}),
-        "embed": ({"embedding", "similarity", "health", "concurrency"}, {"streaming", "completion"}),
+        "embed": (
+            {"embedding", "similarity", "health", "concurrency"},
+            {"streaming", "completion"},
+        ),
         "rerank": ({"score", "ranking"}, {"embedding", "completion"}),
         "transcribe": ({"transcription", "models"}, {"context_limit", "gpu_memory"}),
         "multimodal": ({"picture", "chinese"}, {"thinking"}),
