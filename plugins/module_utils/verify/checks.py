@@ -374,7 +374,11 @@ class Checks:
 
     def structured_output(self) -> str:
         """An answer that was asked for by a JSON schema fits it."""
-        if self.subject.parses_thought and not self.subject.gpus and self.subject.release == "0.14.1":
+        if (
+            self.subject.parses_thought
+            and not self.subject.gpus
+            and self.subject.release == "0.14.1"
+        ):
             # vllm 0.14.1, vllm/v1/structured_output/utils.py, apply_grammar_bitmask: pins memory
             # while a thought is not held to the schema, which ends an engine without a GPU.
             raise Skip("vLLM 0.14.1 on a CPU dies of a schema together with a reasoning parser")
