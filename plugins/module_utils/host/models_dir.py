@@ -222,7 +222,7 @@ def adapter(host: Host, directory: str, names: list[str]) -> dict[str, Any] | No
         "layers": layers or None,
         "shapes": {
             module: [halves.get((module, "A")), halves.get((module, "B"))]
-            for module in sorted({module for module, _ in halves})
+            for module in sorted({module for module, _half in halves})
         },
     }
 
@@ -341,7 +341,7 @@ def read_one(host: Host, directory: str) -> dict[str, Any]:
     texts: dict[str, str] = {}
     for name in ("config.json", *DOCUMENTS, *TEMPLATES):
         # What is in a folder of its own is read where the folder is there.
-        if name.split("/")[0] in names:
+        if name.partition("/")[0] in names:
             text = host.read_text(f"{directory}/{name}", DOCUMENT_LIMIT)
             if text is not None:
                 texts[name] = text

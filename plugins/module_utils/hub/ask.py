@@ -172,7 +172,7 @@ class Asker:
             HubRefusal: There is none.
         """
         url = self.endpoint + path
-        for _ in range(_MOST_REDIRECTS):
+        for _redirect in range(_MOST_REDIRECTS):
             try:
                 with contextlib.closing(self._open(url, span)) as response:
                     if span is not None and span[0] and response.status != 206:

@@ -127,6 +127,7 @@ def run(module: AnsibleModule, task: Callable[[Services], None], alone: bool = F
         # The action plugin then sends it, and asks again.
         services.progress.close()
         module.fail_json(msg=str(problem), needs_supervisor=True, instances=[])
+        return
     except TaskFailed as failure:
         message, evidence = str(failure), failure.evidence
     except Failed as failure:

@@ -743,7 +743,7 @@ class Checks:
         pair = {"text_1": QUERY, "text_2": DOCUMENTS[RIGHT]}
         self.seen.question = f"{QUERY} / {DOCUMENTS[RIGHT]}"
         scores = []
-        for _ in range(2):
+        for _time in range(2):
             answer = self.client.ask(Request("/score", {"model": self.client.model, **pair}))
             try:
                 scores.append(float(answer.json()["data"][0]["score"]))

@@ -73,7 +73,7 @@ ABILITY_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if k
 DEFAULT_SUITE = tuple(CHECKS)
 KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     **CHECKS,
-    **{name: (severity, options) for name, (_, severity, options) in KIND_CHECKS.items()},
+    **{name: (severity, options) for name, (_kind, severity, options) in KIND_CHECKS.items()},
 }
 """All built-in checks: severity and options of each."""
 
@@ -303,7 +303,7 @@ def read_suite(
         SuiteError: Everything that is wrong with it, at once.
     """
     if tuple(suite) == DEFAULT_SUITE:
-        suite = [*suite, *(name for name, (only, *_) in KIND_CHECKS.items() if only == kind)]
+        suite = [*suite, *(name for name, (only, *_rest) in KIND_CHECKS.items() if only == kind)]
     entries = [
         (f"suite[{i}]", {"check": entry} if isinstance(entry, str) else entry)
         for i, entry in enumerate(suite)
