@@ -20,6 +20,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.adapters i
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.architectures import (
     check_architecture,
+    pools,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.attention import (
     Situation,
@@ -54,7 +55,9 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts impo
     removed_instances,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import (
+    Need,
     Setting,
+    least_memory,
     model_length,
     plan_memory,
     read_shape,
@@ -88,6 +91,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.serving im
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings import (
     check_settings,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.sharing import share_gpus
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.variables import (
     check_variables,
 )
@@ -162,9 +166,16 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     gpus = usable_gpus(wanted, facts, removed, findings) if accelerator == "cuda" else []
     assigned = assign_gpus(wanted, gpus, findings)
     context = fact.integer(data.rules, "memory", "context") or 0
-    check_shared_memory(wanted, assigned, context, findings)
-    check_ram(wanted, facts, rules, accelerator, models, findings)
     host = _Host(wanted, facts, data, accelerator, runtime, gpus)
+    refused = share_gpus(
+        wanted,
+        assigned,
+        lambda one: _need(one, host, models[one.where], assigned[one.where]),
+        context,
+        findings,
+    )
+    check_shared_memory(wanted, assigned, context, refused, findings)
+    check_ram(wanted, facts, rules, accelerator, models, findings)
     instances = [
         _plan_instance(one, host, models[one.where], assigned[one.where], findings)
         for one in wanted.instances
@@ -204,6 +215,30 @@ class _Host:
     gpus: list[Gpu]
 
 
+def _setting(host: _Host, gpus: list[Gpu], dtype: str | None) -> Setting:
+    return Setting(
+        accelerator=host.accelerator,
+        release=host.wanted.release,
+        graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
+        dtype=dtype or "float16",
+        gpus=gpus,
+        host=host.gpus,
+    )
+
+
+def _need(instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu]) -> Need | None:
+    """What an instance needs of its GPUs; what is wrong with it is told where it is planned."""
+    rules = fact.mapping(host.data.rules, "dtypes")
+    return least_memory(
+        instance,
+        model,
+        _setting(host, gpus, resolve_dtype(instance, model, gpus, rules, Findings())),
+        fact.mapping(host.data.rules, "memory"),
+        fact.mapping(rules, "bytes"),
+        pools(instance, model, fact.mapping(host.data.registries, host.wanted.release)),
+    )
+
+
 def _plan_instance(
     instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], findings: Findings
 ) -> dict[str, Any]:
@@ -228,14 +263,7 @@ def _plan_instance(
     memory = plan_memory(
         instance,
         model,
-        Setting(
-            accelerator=host.accelerator,
-            release=host.wanted.release,
-            graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
-            dtype=dtype or "float16",
-            gpus=gpus,
-            host=host.gpus,
-        ),
+        _setting(host, gpus, dtype),
         fact.mapping(host.data.rules, "memory"),
         fact.mapping(rules, "bytes"),
         findings,
