@@ -80,6 +80,8 @@ def service_instances(
         instances.append(
             {
                 "name": instance["name"],
+                # What vllm_service takes where nothing is said.
+                **({"kind": instance["kind"]} if instance.get("kind", "chat") != "chat" else {}),
                 "repository": instance["model"]["repo_id"],
                 "revision": commits.get(instance["name"]),
                 "venv": plan["runtime"]["venv"],

@@ -58,6 +58,17 @@ options:
           - Commit, tag or branch of the repository; C(main) when not given. Only a commit stays
             the same. Becomes part of the directory that C(--model) names.
         type: str
+      kind:
+        description:
+          - What the model is asked for, which decides how it is started, probed and verified.
+            V(auto) finds it from the model - V(chat), V(base) (no chat template), V(reasoning) (it
+            thinks before it answers), V(embed), V(rerank) (a score for a query and a document),
+            V(classify), V(transcribe) (speech) or V(multimodal) (pictures). Becomes C(--runner) and
+            C(--convert) where vLLM would choose another, and C(--reasoning-parser) where the
+            model's family has one.
+        type: str
+        choices: [auto, chat, base, reasoning, embed, rerank, classify, transcribe, multimodal]
+        default: auto
       served_model_name:
         description:
           - The name that requests give as C(model). C(model) itself when not given; C(name) for a

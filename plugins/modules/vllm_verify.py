@@ -50,6 +50,13 @@ options:
       max_model_len:
         description: The context length, in tokens, that the server must report.
         type: int
+      kind:
+        description:
+          - What the model is asked for, as C(kind) of an instance of
+            M(compute_plane.vllm.vllm_plan). As it was deployed when not given, and V(chat) for one
+            that this collection did not deploy.
+        type: str
+        choices: [chat, base, reasoning, embed, rerank, classify, transcribe, multimodal]
       tools:
         description: Whether tool calls are enabled there.
         type: bool
@@ -189,6 +196,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import KINDS
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
     ARGUMENTS as LOCK_ARGUMENTS,
 )
@@ -271,6 +279,7 @@ def main() -> None:
         "url": {"type": "str", "required": True},
         "served_model_name": {"type": "str"},
         "max_model_len": {"type": "int"},
+        "kind": {"type": "str", "choices": list(KINDS)},
         "tools": {"type": "bool", "default": False},
         "api_key": {"type": "str", "no_log": True},
     }

@@ -470,6 +470,45 @@ def causes() -> None:
         raise Wrong("; ".join(wrong))
 
 
+def second_rank() -> int | None:
+    """The engine's second worker, before it has met the first; `None` as long as there is none."""
+    found = []
+    for pid, command in processes().items():
+        with contextlib.suppress(OSError, KeyError):
+            status = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if (
+                "VLLM::EngineCore" in processes()[int(status[1])]
+                and "resource_tracker" not in command
+            ):
+                found.append(pid)
+    return sorted(found)[1] if len(found) > 1 else None
+
+
+def rank_stopped() -> None:
+    """Of two processes one stops before they have met over gloo: that is a hang, not work."""
+    config = CONFIG.read_text()
+    stop_and_forget()
+    try:
+        CONFIG.write_text(config + "pipeline-parallel-size: 2\n")
+        shorter = command_with(**{"start-stall": 20})
+        harm(f"{shorter}\nEnvironment=VLLM_CPU_OMP_THREADS_BIND=nobind")()
+        systemctl("daemon-reload")
+        systemctl("start", "--no-block", UNIT)
+        wait_for("a second rank", START, lambda: second_rank() is not None)
+        os.kill(second_rank() or 0, signal.SIGSTOP)
+        seconds = wait_for("a verdict", START, VERDICT.exists)
+        found = json.loads(VERDICT.read_text())
+    finally:
+        CONFIG.write_text(config)
+        HARM.unlink(missing_ok=True)
+        systemctl("daemon-reload")
+    stop_and_forget()
+    systemctl("start", "--no-block", UNIT)
+    print(f"  {found['state']} after {seconds:.0f} s: {found['summary']} {found['evidence']}")
+    if found["state"] != "hung at start" or "is stopped" not in str(found["summary"]):
+        raise Wrong(f"it was taken for {found['state']}: {found['summary']}")
+
+
 # What a server might try. With "control" it must all succeed: then it is the sandbox that denies.
 INTRUDER = """
 import ctypes, os, socket, subprocess, sys
@@ -568,6 +607,7 @@ FAULTS = {
         own_times,
         given_up,
         causes,
+        rank_stopped,
         sandbox,
     )
 }

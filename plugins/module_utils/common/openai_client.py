@@ -36,12 +36,17 @@ class Endpoint:
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 60.0) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
-        self.headers = {"Content-Type": "application/json"}
+        self.headers = {}
         if api_key is not None:
             self.headers["Authorization"] = f"Bearer {api_key}"
 
-    def request(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        """Ask for a path: `GET`, or `POST` with a body.
+    def request(
+        self,
+        path: str,
+        body: Mapping[str, Any] | bytes | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """Ask for a path: `GET`, or `POST` with a body, which is sent as JSON unless it is bytes.
 
         Raises:
             EndpointError: There was no answer, or its status is not 200.
@@ -50,8 +55,8 @@ class Endpoint:
             request = Request(  # noqa: S310 - the caller's own server
                 self.url + path,
                 method="GET" if body is None else "POST",
-                data=None if body is None else json.dumps(body).encode("utf-8"),
-                headers=self.headers,
+                data=body if body is None or isinstance(body, bytes) else json.dumps(body).encode(),
+                headers={"Content-Type": content_type, **self.headers},
             )
             with build_opener(ProxyHandler({})).open(request, timeout=self.timeout) as response:
                 content: bytes = response.read()

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import GENERATING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
     CONTROL_NODES,
     FINGERPRINT,
@@ -46,7 +47,7 @@ class Deployment:
 
     Attributes:
         name: The instance.
-        kind: What it is asked for: `chat`.
+        kind: What it is asked for, such as `chat` and `embed`.
         release: vLLM's version.
         venv: The virtual environment of the release.
         accelerator: `cuda` or `cpu`.
@@ -200,6 +201,9 @@ def deployment(
     command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
     # Only where it is off, so that a server that was started before there was such a thing goes on.
     command += [] if common.truthful_health else ["--no-truthful-health"]
+    kind = wanted.get("kind") or "chat"
+    if kind not in GENERATING:  # the supervisor asks those for a token by itself
+        command.append(f"--kind={kind}")
     # What matters only at the next start or stop is no reason for one.
     identity = fingerprint(service_settings(common.unit), command, settings, config, environment)
     command += [f"--start-timeout={common.start_timeout}", f"--start-stall={common.start_stall}"]
@@ -207,7 +211,7 @@ def deployment(
     own_limits = (wanted.get("limits") or {}).items()
     return Deployment(
         name=name,
-        kind=wanted.get("kind") or "chat",
+        kind=kind,
         release=common.release,
         venv=venv,
         accelerator=common.accelerator,

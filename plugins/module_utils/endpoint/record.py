@@ -96,6 +96,8 @@ def make_record(
         "openai_base_url": f"{deployment.url}/v1",
         "api_key_required": key_required,
         "served_model_name": deployment.served_model_name,
+        # A chat model's record stays what it was.
+        **({"kind": deployment.kind} if deployment.kind != "chat" else {}),
         "model": {
             "path": deployment.config.get("model"),
             "repo_id": deployment.repository,

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,6 +87,7 @@ class Verifier:
                     self.params["questions"],
                     self.params["ability"],
                     endpoint["name"],
+                    self.kind(endpoint),
                 )
                 for endpoint in self.params["endpoints"]
             }
@@ -92,13 +95,23 @@ class Verifier:
             self.module.fail_json(msg=str(problem))
             raise
 
+    def kind(self, wanted: Mapping[str, Any]) -> str:
+        """What an endpoint is asked for: as the task says, or as it was deployed."""
+        if wanted.get("kind"):
+            return str(wanted["kind"])
+        proved = None if self.params["foreign"] else self.proved(wanted["name"])
+        return proved.current.kind if proved is not None else "chat"
+
+    def proved(self, name: str) -> Record | None:
+        """What was proved last of an instance of this host."""
+        return read_record(read(os.path.join(self.params["state_dir"], "proved", f"{name}.json")))
+
     def verify(self, wanted: dict[str, Any], suite: list[Check]) -> dict[str, Any]:
         """Verify one endpoint, and keep what was found."""
         name = wanted["name"]
         proved, last, key = None, None, wanted["api_key"]
         if not self.params["foreign"]:
-            text = read(os.path.join(self.params["state_dir"], "proved", f"{name}.json"))
-            proved = read_record(text)
+            proved = self.proved(name)
             last = read_state(read(state_path(self.params["state_dir"], name)))
             key = key or api_key_of(self.params["etc_dir"], name)
         fingerprint = proved.current.fingerprint if proved else ""
@@ -115,6 +128,7 @@ class Verifier:
                 self.params["release"],
                 wanted["max_model_len"],
                 short_question(suite),
+                self.kind(wanted),
             )
             passed = all(check["passed"] for check in checks)
         record = None
@@ -141,9 +155,10 @@ class Verifier:
             release=self.params["release"],
             max_model_len=wanted["max_model_len"],
             tools=wanted["tools"],
+            kind=self.kind(wanted),
         )
         if proved is not None:
-            subject = subject_of(proved.current)
+            subject = dataclasses.replace(subject_of(proved.current), kind=self.kind(wanted))
         try:
             with Client(
                 os.path.join(tools, "bin", "python"),

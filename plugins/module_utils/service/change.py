@@ -30,6 +30,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     publish_state,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.alive import compute_once
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
     StartFailed,
     TaskFailed,
@@ -219,7 +220,7 @@ class Changes:
             verified = self.prover.verify_briefly(wanted) if is_proved else None
             if verified is None:
                 endpoint = self.installed.endpoint(wanted, ONE_TOKEN_TIMEOUT)
-                endpoint.complete_one_token(wanted.served_model_name)
+                compute_once(endpoint, wanted.kind, wanted.served_model_name)
             seconds = round(self.starter.clock.monotonic() - began, 1)
         except EndpointError:  # it is starting, or something is wrong
             try:

@@ -70,15 +70,15 @@ class Prover:
         self.warn = warn
         self.etc_dir, self.state_dir = installed.paths.etc_dir, installed.paths.state_dir
 
-    def suite(self, name: str) -> list[Check]:
-        """The checks that prove an instance.
+    def suite(self, name: str, kind: str = "chat") -> list[Check]:
+        """The checks that prove an instance of a kind.
 
         Raises:
             TaskFailed: The suite cannot be read.
         """
         try:
             return read_suite(
-                self.params["suite"], self.params["questions"], self.params["ability"], name
+                self.params["suite"], self.params["questions"], self.params["ability"], name, kind
             )
         except SuiteError as problem:
             raise TaskFailed(str(problem)) from problem
@@ -107,7 +107,7 @@ class Prover:
                 found = verify_endpoint(
                     client,
                     subject_of(wanted),
-                    self.suite(wanted.name),
+                    self.suite(wanted.name, wanted.kind),
                     LocalMachine(self.params["tools_path"]),
                     wanted.fingerprint,
                 )
@@ -143,7 +143,7 @@ class Prover:
             What that module returns of it; `None` where it has work: the suite is due, the answer
             is wrong, or the endpoint record has to be written.
         """
-        suite = self.suite(wanted.name)
+        suite = self.suite(wanted.name, wanted.kind)
         last = self.last(wanted)
         if last is None or is_due(last, wanted.fingerprint, suite):
             return None
@@ -153,6 +153,7 @@ class Prover:
             wanted.release,
             wanted.max_model_len,
             short_question(suite),
+            wanted.kind,
         )
         record, file = self.record(wanted, last)
         if not all(check["passed"] for check in checks) or not file.is_right():

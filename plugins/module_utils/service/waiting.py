@@ -24,6 +24,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     needs_start,
     variable,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.alive import compute_once
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import StartFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
@@ -146,7 +147,7 @@ class Starter:
             running = self.manager.running(state)
             if state.get("ActiveState") == "active" and running == wanted.fingerprint:
                 try:
-                    endpoint.complete_one_token(wanted.served_model_name)
+                    compute_once(endpoint, wanted.kind, wanted.served_model_name)
                     return round(self.clock.monotonic() - began, 1)
                 except EndpointError as problem:
                     error = str(problem)

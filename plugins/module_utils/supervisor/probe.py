@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tells that a vLLM server computes: a completion of one token, and counters that move."""
+"""What tells that a vLLM server computes: an answer of its kind, and counters that move."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from .kinds import question_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Address:
         api_key: Sent as a bearer token; `None` for none.
         tls: Whether the server speaks TLS. Its certificate names the outside's host, not this
             one, and is not checked.
+        kind: What it is asked for; see `kinds.KINDS`.
     """
 
     host: str
@@ -33,6 +36,7 @@ class Address:
     model: str
     api_key: str | None = None
     tls: bool = False
+    kind: str = "chat"
 
 
 class ProbeFailed(Exception):
@@ -53,7 +57,7 @@ def read_config(text: str) -> dict[str, object]:
     return config
 
 
-def address_of(config: Mapping[str, object], api_key: str | None) -> Address:
+def address_of(config: Mapping[str, object], api_key: str | None, kind: str = "chat") -> Address:
     """Where the server with this configuration will answer.
 
     The defaults are vLLM's: every interface, port 8000, the model's own name
@@ -68,6 +72,7 @@ def address_of(config: Mapping[str, object], api_key: str | None) -> Address:
         model=str(name),
         api_key=api_key,
         tls="ssl-certfile" in config,
+        kind=kind,
     )
 
 
@@ -80,19 +85,22 @@ def connect(address: Address, timeout: float) -> http.client.HTTPConnection:
 
 
 def ask(
-    connection: http.client.HTTPConnection, address: Address, path: str, body: object = None
+    connection: http.client.HTTPConnection,
+    address: Address,
+    path: str,
+    body: bytes | None = None,
+    content_type: str = "application/json",
 ) -> bytes:
     """Ask for a path over a connection, which stays open: `GET`, or `POST` with a body.
 
     Raises:
         ProbeFailed: There was no answer within the connection's time, or its status is not 200.
     """
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": content_type}
     if address.api_key:
         headers["Authorization"] = f"Bearer {address.api_key}"
     try:
-        content = None if body is None else json.dumps(body)
-        connection.request("GET" if body is None else "POST", path, content, headers)
+        connection.request("GET" if body is None else "POST", path, body, headers)
         response = connection.getresponse()
         answer = response.read()
     except socket.timeout as error:
@@ -106,28 +114,29 @@ def ask(
     return answer
 
 
-def request(address: Address, path: str, body: object, timeout: float) -> bytes:
+def request(
+    address: Address,
+    path: str,
+    body: bytes | None,
+    timeout: float,
+    content_type: str = "application/json",
+) -> bytes:
     """Ask for a path over a connection of its own; see :func:`ask`."""
     with contextlib.closing(connect(address, timeout)) as connection:
-        return ask(connection, address, path, body)
+        return ask(connection, address, path, body, content_type)
 
 
-def complete_one_token(address: Address, timeout: float) -> None:
-    """Have the engine compute one token.
-
-    `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897).
+def compute_once(address: Address, timeout: float) -> None:
+    """Have the engine compute the least that its kind can: one token, one vector, one score.
 
     Raises:
-        ProbeFailed: No token came back.
+        ProbeFailed: Nothing came back, or something else.
     """
-    body = {"model": address.model, "prompt": "1", "max_tokens": 1, "temperature": 0}
-    answer = request(address, "/v1/completions", body, timeout)
-    try:
-        tokens = json.loads(answer)["usage"]["completion_tokens"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProbeFailed(f"/v1/completions answered {answer[:200]!r}") from error
-    if tokens != 1:
-        raise ProbeFailed(f"/v1/completions computed {tokens} tokens instead of one")
+    question = question_of(address.kind, address.model)
+    answer = request(address, question.path, question.body, timeout, question.content_type)
+    problem = question.problem(answer)
+    if problem is not None:
+        raise ProbeFailed(problem)
 
 
 @dataclass(frozen=True)

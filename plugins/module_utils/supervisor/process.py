@@ -31,6 +31,7 @@ from . import backoff, classify, health
 from .caches import remove_compile_caches
 from .causes import PURGES
 from .draining import MARKER, MIDDLEWARE
+from .kinds import KINDS
 from .log import Tail
 from .notify import Notifier
 from .port import Refusal, is_free
@@ -74,7 +75,7 @@ class Supervisor:
         self.run_dir = environ.get("RUNTIME_DIRECTORY", ".")
         with open(options.config, encoding="utf-8") as stream:
             self.config = read_config(stream.read())
-        self.address = address_of(self.config, environ.get("VLLM_API_KEY"))
+        self.address = address_of(self.config, environ.get("VLLM_API_KEY"), options.kind)
         self.host = str(self.config.get("host") or "0.0.0.0")  # noqa: S104 - as the server listens
         self.notifier = Notifier()
         fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
@@ -490,6 +491,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="the instance")
     parser.add_argument("--vllm", required=True, help="the vllm program")
     parser.add_argument("--config", required=True, help="its --config file")
+    parser.add_argument("--kind", choices=KINDS, default="chat", help="what it is asked for")
     parser.add_argument("--start-timeout", type=float, default=600.0, help="seconds to a token")
     parser.add_argument("--start-stall", type=float, default=120.0, help="seconds without any work")
     parser.add_argument("--drain", type=float, default=30.0, help="seconds for requests at a stop")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a server makes progress: its counters while requests are there, a token when none are."""
+"""Whether a server makes progress: its counters under requests, an answer of its own without."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import threading
 import time
 from typing import Callable
 
-from .probe import Address, ProbeFailed, complete_one_token
+from .probe import Address, ProbeFailed, compute_once
 from .sample import Completion, Sample
 
 
 class Questions:
-    """One-token completions, one at a time, so that the one who asks never waits.
+    """The cheapest requests of its kind, one at a time, so that the one who asks never waits.
 
     Args:
         address: The server.
         timeout: Seconds after which an answer is not waited for any more.
-        ask: Has a token computed; by the server by default.
+        ask: Has something computed; by the server by default.
     """
 
     def __init__(
         self,
         address: Address,
         timeout: float,
-        ask: Callable[[Address, float], None] = complete_one_token,
+        ask: Callable[[Address, float], None] = compute_once,
     ) -> None:
         self._address = address
         self._timeout = timeout

@@ -9,23 +9,37 @@ when it does not apply or cannot be made here.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import math
 import re
+import struct
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Protocol
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import (
+    BRIEFLY,
+    GENERATING,
+    multipart,
+    multipart_type,
+    question_of,
+    silence,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify import (
     sandbox as verify_sandbox,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
     CHAT,
+    Answer,
     Client,
     Request,
     Wrong,
-    content_of,
     message_of,
+    thought_and_answer,
+    told_apart,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
     Check,
@@ -68,6 +82,9 @@ TURNS = (
 REACHES = 69
 
 STREAMED = "Count from one to ten in words."
+# Beginnings that a model without a chat template goes on with.
+CONTINUED_STREAM = "one, two, three, four, five,"
+COUNTED = "Page {number} of the book is about"
 CITY: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -90,6 +107,11 @@ WEATHER = {
     },
 }
 
+THINKING_TOKENS = 4096
+THINKING_SECONDS = 300.0
+"""What a model that thinks all the same gets beyond its answer."""
+RIDDLE = "A farmer has 17 sheep. All but 9 run away. How many sheep are left?"
+
 GIB = 1 << 30
 LEAST_USED = 0.5
 """Of a GPU's budget: vLLM takes all of it at its start, for weights and KV cache."""
@@ -100,6 +122,64 @@ LEAST_USED = 0.5
 _BACKEND = re.compile(
     r"Using (?:AttentionBackendEnum\.)?([A-Z][A-Z0-9_]+) (?:attention )?backend\b"
 )
+
+
+CLOSE = 0.01
+"""Two figures that far apart are the same, in the arithmetic of float16."""
+SAME = 1e-4
+MULTILINGUAL = 100_000
+"""Tokens: BERT's English vocabulary has 30522, XLM-R's 250002, Qwen3's 151669, Gemma's 262144."""
+PAIRS = (
+    (
+        "A man is eating a meal.",
+        "Someone is having some food.",
+        "The central bank raised interest rates yesterday.",
+    ),
+    ("一隻貓在沙發上睡覺。", "有隻小貓正在沙發上打盹。", "央行昨天宣布調高利率。"),
+)
+"""A text, a paraphrase and a stranger, in English and in Traditional Chinese."""
+QUERY = "What is the capital of France?"
+DOCUMENTS = (
+    "The Nile is the longest river in Africa.",
+    "Bread is made of flour, water and yeast.",
+    "Paris is the capital and largest city of France.",
+    "A prime number has exactly two divisors.",
+)
+RIGHT = 2
+MOST_OF_NOTHING = 12
+"""Words that a model may hear in a second of silence: Whisper is known to hear a few."""
+COLOURS = {"red": (220, 20, 20), "blue": (20, 40, 220)}
+_SIDE = 96
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    """How alike two vectors are: 1 for the same direction."""
+    lengths = math.sqrt(sum(v * v for v in one)) * math.sqrt(sum(v * v for v in other))
+    return sum(a * b for a, b in zip(one, other)) / lengths if lengths else 0.0
+
+
+def square(colour: tuple[int, int, int]) -> bytes:
+    """A PNG with a square of a colour on white.
+
+    The format: https://www.w3.org/TR/png-3/#5Chunk-layout.
+    """
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    inside = range(_SIDE // 4, _SIDE - _SIDE // 4)
+    rows = [
+        b"\0"
+        + b"".join(
+            bytes(colour if row in inside and column in inside else (255, 255, 255))
+            for column in range(_SIDE)
+        )
+        for row in range(_SIDE)
+    ]
+    head = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"".join(rows)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
 
 
 class Skip(Exception):
@@ -115,6 +195,9 @@ class Machine(Protocol):
     def journal(self, unit: str, pattern: str) -> list[str]:
         """The lines of a unit's present run that match a pattern, oldest first."""
 
+    def model_file(self, path: str) -> Any:
+        """A JSON file of a model; `None` where there is none."""
+
 
 @dataclasses.dataclass
 class Seen:
@@ -122,6 +205,7 @@ class Seen:
 
     question: str = ""
     answer: str = ""
+    thought: str = ""
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -142,16 +226,68 @@ class Checks:
         self.options: Mapping[str, Any] = {}
         self.length = subject.max_model_len
         """The context length, in tokens, as far as it is known."""
+        self.thinking_seconds = THINKING_SECONDS
+        self._switch = True
 
     def _tokens(self) -> int:
         """The longest answer that is asked for; half of a short context is left to the question."""
         wanted = int(self.options["max_tokens"])
+        if self._thinks and "seconds" not in self.options:
+            wanted += THINKING_TOKENS
         return wanted if self.length is None else max(1, min(wanted, self.length // 2))
+
+    @property
+    def _thinks(self) -> bool:
+        return self.subject.kind == "reasoning" or self.subject.parses_thought
+
+    def _request(self, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Request:
+        """What asks a model of this kind: a chat, or the beginning of a text to be continued."""
+        if self.subject.kind == "base":
+            if len(messages) > 1:
+                raise Skip("the model has no chat template, and so no turns")
+            body = {"model": self.client.model, "prompt": str(messages[0].get("content", ""))}
+            return Request("/v1/completions", {**body, "temperature": 0, **parameters})
+        if not self._thinks:
+            return self.client.chat_request(messages, **parameters)
+        if self._switch:
+            parameters = {"chat_template_kwargs": BRIEFLY, **parameters}
+        request = self.client.chat_request(messages, **parameters)
+        timeout = max(self.client.timeout, self.thinking_seconds)
+        return dataclasses.replace(request, timeout=timeout)
+
+    def _ask(self, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Answer:
+        answer = self.client.ask(self._request(messages, **parameters))
+        if self._thinks and self._switch and answer.status == 400 and "template" in answer.text:
+            # vllm 0.14.1, vllm/tokenizers/mistral.py: "chat_template is not supported for Mistral
+            # tokenizers", which includes its arguments.
+            self._switch = False
+            answer = self.client.ask(self._request(messages, **parameters))
+        return answer
+
+    def _told(self, answer: Answer) -> str:
+        """The text of an answer, without the thought before it.
+
+        Raises:
+            Wrong: There is none, or the thought did not come to an end.
+        """
+        if self.subject.kind == "base":
+            try:
+                return str(answer.json()["choices"][0]["text"])
+            except (LookupError, TypeError) as error:
+                raise Wrong(f"{answer.path} has no choice in it: {answer.text[:200]!r}") from error
+        thought, text = thought_and_answer(answer)
+        self.seen.thought = thought
+        if thought and not text.strip():
+            raise Wrong(
+                f"it thought and came to no answer within {self._tokens()} tokens: "
+                f"{thought[:200]!r}"
+            )
+        return text
 
     def _chat(self, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> str:
         self.seen.question = str(messages[-1].get("content", ""))
-        answer = self.client.chat(messages, **{"max_tokens": self._tokens(), **parameters})
-        text = content_of(answer)
+        answer = self._ask(messages, **{"max_tokens": self._tokens(), **parameters})
+        text = self._told(answer)
         self.seen.answer = text
         return text
 
@@ -200,27 +336,35 @@ class Checks:
 
     def streaming(self) -> str:
         """A stream brings text in several pieces, says why it ends, and ends in order."""
-        self.seen.question = STREAMED
-        body = self.client.chat_request(
-            [{"role": "user", "content": STREAMED}], max_tokens=self._tokens(), stream=True
+        prompt = CONTINUED_STREAM if self.subject.kind == "base" else STREAMED
+        self.seen.question = prompt
+        answer = self._ask(
+            [{"role": "user", "content": prompt}], max_tokens=self._tokens(), stream=True
         )
-        answer = self.client.ask(body)
         lines = [line for line in answer.text.splitlines() if line.startswith("data:")]
-        pieces, reason = [], None
+        pieces, thoughts, reason = [], [], None
         for line in lines:
             data = line[len("data:") :].strip()
             if data == "[DONE]":
                 continue
             try:
                 choice = json.loads(data)["choices"][0]
-                piece = choice["delta"].get("content")
+                delta = (
+                    choice["delta"] if self.subject.kind != "base" else {"content": choice["text"]}
+                )
+                piece = delta.get("content")
+                thought = delta.get("reasoning") or delta.get("reasoning_content")
                 reason = choice.get("finish_reason") or reason
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 if answer.problem is None and answer.status == 200:
                     raise Wrong(f"the stream has a chunk that is none: {data[:200]!r}") from error
                 break
             pieces += [piece] if piece else []
-        self.seen.answer = "".join(pieces)
+            thoughts += [thought] if thought else []
+        told = told_apart("".join(pieces), "".join(thoughts))
+        self.seen.thought, self.seen.answer = told
+        # What it thinks is streamed as well, before any answer.
+        pieces = [*thoughts, *pieces]
         if answer.problem is not None and answer.status == 200:
             raise Wrong(f"the stream {answer.problem} after {len(pieces)} pieces")
         answer.must_be(200)
@@ -236,6 +380,14 @@ class Checks:
 
     def structured_output(self) -> str:
         """An answer that was asked for by a JSON schema fits it."""
+        if (
+            self.subject.parses_thought
+            and not self.subject.gpus
+            and self.subject.release == "0.14.1"
+        ):
+            # vllm 0.14.1, vllm/v1/structured_output/utils.py, apply_grammar_bitmask: pins memory
+            # while a thought is not held to the schema, which ends an engine without a GPU.
+            raise Skip("vLLM 0.14.1 on a CPU dies of a schema together with a reasoning parser")
         prompt = "Is Paris a capital? Give the city, and whether it is one, as JSON."
         schema = {"name": "city", "schema": CITY}
         text = self._chat(
@@ -254,10 +406,14 @@ class Checks:
     def concurrency(self) -> str:
         """Requests that come at once are all answered."""
         count = int(self.options["requests"])
+        if self.subject.kind not in GENERATING:
+            return self._at_once(count)
+        base = self.subject.kind == "base"
+        said = COUNTED if base else "Say the number {number} in words."
         requests = [
-            self.client.chat_request(
-                [{"role": "user", "content": f"Say the number {number} in words."}],
-                max_tokens=self._tokens(),
+            self._request(
+                [{"role": "user", "content": said.format(number=number)}],
+                max_tokens=int(self.options["max_tokens"]),
             )
             for number in range(1, count + 1)
         ]
@@ -266,7 +422,8 @@ class Checks:
         for number, answer in enumerate(self.client.ask_all(requests), start=1):
             slowest = max(slowest, answer.seconds)
             try:
-                if not content_of(answer).strip():
+                texts = (self._told(answer),) if base else thought_and_answer(answer)
+                if not any(text.strip() for text in texts):
                     raise Wrong("the model answered nothing")
             except Wrong as problem:
                 problems.append(f"request {number}: {problem}")
@@ -425,7 +582,7 @@ class Checks:
             raise Skip("tool calls are not enabled")
         prompt = "What is the weather in Taipei right now?"
         self.seen.question = prompt
-        answer = self.client.chat(
+        answer = self._ask(
             [{"role": "user", "content": prompt}],
             tools=[WEATHER],
             tool_choice="auto",
@@ -466,6 +623,216 @@ class Checks:
             raise Wrong(f"it answered {text[:300]!r}: {problem}")
         return text
 
+    # -- kinds ----------------------------------------------------------------------------------
+
+    def _at_once(self, count: int) -> str:
+        """Requests of a kind that generates nothing, at once."""
+        slowest = 0.0
+        for number, answer in enumerate(self.client.ask_all([self._cheapest()] * count), start=1):
+            slowest = max(slowest, answer.seconds)
+            problem = question_of(self.subject.kind, self.client.model).problem(
+                answer.must_be(200).text.encode()
+            )
+            if problem is not None:
+                raise Wrong(f"request {number}: {problem}")
+        return f"{count} of {count} answered, the last after {slowest:.1f} s"
+
+    def _cheapest(self) -> Request:
+        question = question_of(self.subject.kind, self.client.model)
+        return Request(question.path, content=question.body, content_type=question.content_type)
+
+    def thinking(self) -> str:
+        """It thinks, comes to an answer within its budget, and both can be told apart."""
+        self.seen.question = RIDDLE
+        request = self.client.chat_request(
+            [{"role": "user", "content": RIDDLE}], max_tokens=self._tokens()
+        )
+        seconds = float(self.options["seconds"])
+        answer = self.client.ask(dataclasses.replace(request, timeout=seconds))
+        message = message_of(answer)
+        text = self._told(answer)
+        self.seen.answer = text
+        if self.subject.parses_thought and "</think>" in str(message.get("content") or ""):
+            raise Wrong(f"the reasoning parser left the thought in the answer: {text[:200]!r}")
+        if not text.strip():
+            raise Wrong("the model answered nothing")
+        if not self.seen.thought:
+            raise Skip(f"it answered without a thought that can be told from it: {text[:200]!r}")
+        tokens = (answer.json().get("usage") or {}).get("completion_tokens")
+        self.seen.figures["thinking_tokens"] = tokens
+        return f"{len(self.seen.thought)} characters of thought, then {text[:200]!r}"
+
+    def _vectors(self, texts: Sequence[str], **more: Any) -> list[list[float]]:
+        self.seen.question = " / ".join(texts)
+        body = {"model": self.client.model, "input": list(texts), **more}
+        answer = self.client.ask(Request("/v1/embeddings", body))
+        try:
+            rows = answer.json()["data"]
+            found = [[float(value) for value in row["embedding"]] for row in rows]
+        except (LookupError, TypeError, ValueError) as error:
+            raise Wrong(f"/v1/embeddings has no vector in it: {answer.text[:200]!r}") from error
+        if len(found) != len(texts):
+            raise Wrong(f"of {len(texts)} texts came {len(found)} vectors")
+        for vector in found:
+            if not vector or not all(map(math.isfinite, vector)):
+                raise Wrong(f"a vector has values that are no numbers: {str(vector)[:200]}")
+            if not any(vector):
+                raise Wrong("a vector is nothing but zeros")
+        return found
+
+    def _model_file(self, name: str) -> Any:
+        """A JSON file of the model; empty where it is not at hand."""
+        if self.machine is None or self.subject.model is None:
+            return {}
+        return self.machine.model_file(f"{self.subject.model}/{name}") or {}
+
+    def _config(self) -> dict[str, Any]:
+        config = self._model_file("config.json")
+        return {**(config if isinstance(config, dict) else {}), **self.subject.overrides}
+
+    def embedding(self) -> str:
+        """Vectors of the model's dimension, finite, repeatable, of length 1 where it says so."""
+        one, again, other = self._vectors([PAIRS[0][0], PAIRS[0][0], PAIRS[0][2]])
+        config = self._config()
+        part = config.get("text_config")
+        text = part if isinstance(part, dict) else config
+        modules = self._model_file("modules.json")
+        types = [str(row.get("type")) for row in modules] if isinstance(modules, list) else []
+        wanted = text.get("hidden_size") if not any("Dense" in name for name in types) else None
+        if len({len(one), len(other)}) != 1 or (wanted is not None and len(one) != wanted):
+            raise Wrong(f"vectors of {len(one)} and {len(other)} values, expected {wanted}")
+        length = math.sqrt(sum(value * value for value in one))
+        if any(name.endswith("Normalize") for name in types) and abs(length - 1) > CLOSE:
+            raise Wrong(f"the model normalises, and a vector has the length {length:.4f}")
+        if cosine(one, again) < 1 - CLOSE:
+            raise Wrong(f"the same text has two vectors, {cosine(one, again):.4f} alike")
+        if cosine(one, other) > 1 - SAME:
+            raise Wrong("different texts have the same vector")
+        self.seen.figures["dimension"] = len(one)
+        self.seen.answer = str(one[:8])
+        return f"{len(one)} values, length {length:.3f}"
+
+    def dimensions(self) -> str:
+        """Shorter vectors, where the model was trained so that they make sense (Matryoshka)."""
+        config = self._config()
+        offered = config.get("matryoshka_dimensions")
+        if not (config.get("is_matryoshka") or offered):
+            raise Skip("the model does not say that it is Matryoshka")
+        full = len(self._vectors(["1"])[0])
+        wanted = min(offered) if isinstance(offered, list) and offered else max(1, full // 2)
+        short = self._vectors(["1"], dimensions=wanted)[0]
+        if len(short) != wanted:
+            raise Wrong(f"of {wanted} dimensions that were asked for came {len(short)}")
+        return f"{wanted} of {full} values"
+
+    def similarity(self) -> str:
+        """A paraphrase is nearer than a stranger, also in Chinese where the model has it."""
+        vocabulary = self._config().get("vocab_size")
+        multilingual = isinstance(vocabulary, int) and vocabulary >= MULTILINGUAL
+        told = []
+        for text, paraphrase, stranger in PAIRS if multilingual else PAIRS[:1]:
+            one, near, far = self._vectors([text, paraphrase, stranger])
+            told.append(f"{cosine(one, near):.3f} against {cosine(one, far):.3f}")
+            if cosine(one, near) <= cosine(one, far):
+                raise Wrong(f"{stranger!r} is nearer to {text!r} than {paraphrase!r}: {told[-1]}")
+        self.seen.answer = "; ".join(told)
+        return self.seen.answer
+
+    def score(self) -> str:
+        """A score for a question and a document, the same again."""
+        pair = {"text_1": QUERY, "text_2": DOCUMENTS[RIGHT]}
+        self.seen.question = f"{QUERY} / {DOCUMENTS[RIGHT]}"
+        scores = []
+        for _ in range(2):
+            answer = self.client.ask(Request("/score", {"model": self.client.model, **pair}))
+            try:
+                scores.append(float(answer.json()["data"][0]["score"]))
+            except (LookupError, TypeError, ValueError) as error:
+                raise Wrong(f"/score has no score in it: {answer.text[:200]!r}") from error
+        if not all(map(math.isfinite, scores)) or abs(scores[0] - scores[1]) > CLOSE:
+            raise Wrong(f"the same pair has the scores {scores[0]} and {scores[1]}")
+        return f"{scores[0]:.4f}"
+
+    def ranking(self) -> str:
+        """Of some documents the one that answers the question comes first."""
+        self.seen.question = QUERY
+        body = {"model": self.client.model, "query": QUERY, "documents": list(DOCUMENTS)}
+        answer = self.client.ask(Request("/rerank", body))
+        try:
+            rows = answer.json()["results"]
+            scores = {int(row["index"]): float(row["relevance_score"]) for row in rows}
+        except (LookupError, TypeError, ValueError) as error:
+            raise Wrong(f"/rerank has no results in it: {answer.text[:200]!r}") from error
+        self.seen.answer = json.dumps(scores)
+        if set(scores) != set(range(len(DOCUMENTS))):
+            raise Wrong(f"of {len(DOCUMENTS)} documents {sorted(scores)} came back")
+        best = max(scores, key=lambda index: scores[index])
+        if best != RIGHT:
+            raise Wrong(f"{DOCUMENTS[best]!r} comes before {DOCUMENTS[RIGHT]!r}: {scores}")
+        return f"{scores[RIGHT]:.4f} against {sorted(scores.values())[-2]:.4f}"
+
+    def classification(self) -> str:
+        """Each text gets one of the model's labels, and a probability for each."""
+        texts = ["I love this, it is wonderful.", "This is terrible, I hate it."]
+        self.seen.question = " / ".join(texts)
+        body = {"model": self.client.model, "input": texts}
+        answer = self.client.ask(Request("/classify", body))
+        names = self._config().get("id2label") or {}
+        told = []
+        try:
+            rows = answer.json()["data"]
+            for row in rows:
+                probs = [float(value) for value in row["probs"]]
+                if len(probs) != row["num_classes"] or not all(map(math.isfinite, probs)):
+                    raise Wrong(f"{row['num_classes']} labels have the probabilities {probs}")
+                if names and (len(probs) != len(names) or row["label"] not in names.values()):
+                    raise Wrong(f"{row['label']!r} is none of the labels {list(names.values())}")
+                told.append(f"{row['label']} ({max(probs):.2f})")
+        except (LookupError, TypeError, ValueError) as error:
+            raise Wrong(f"/classify has no label in it: {answer.text[:200]!r}") from error
+        if len(told) != len(texts):
+            raise Wrong(f"of {len(texts)} texts {len(told)} have a label")
+        self.seen.answer = ", ".join(told)
+        return self.seen.answer
+
+    def transcription(self) -> str:
+        """Sound is taken and answered with text: a quiet second is not a speech."""
+        self.seen.question = "a second in which nothing is heard"
+        form = multipart({"model": self.client.model, "temperature": "0"}, silence(1.0))
+        path, seconds = "/v1/audio/transcriptions", float(self.options["seconds"])
+        answer = self.client.ask(
+            Request(path, content=form, content_type=multipart_type(), timeout=seconds)
+        )
+        text = answer.json().get("text")
+        if not isinstance(text, str):
+            raise Wrong(f"{path} has no text in it: {answer.text[:200]!r}")
+        self.seen.answer = text
+        if len(text.split()) > MOST_OF_NOTHING:
+            raise Wrong(f"of a quiet second it made {len(text.split())} words: {text[:200]!r}")
+        return f"{text!r}"
+
+    def picture(self) -> str:
+        """The colour of a picture that is made for the question is named, of two pictures both."""
+        told = []
+        for name, colour in COLOURS.items():
+            said = self._see(square(colour))
+            told.append(f"{name}: {said[:100]}")
+            if name not in said.lower():
+                raise Wrong(f"a {name} square on white is to it: {said[:200]!r}")
+        self.seen.answer = "; ".join(told)
+        return self.seen.answer
+
+    def _see(self, png: bytes) -> str:
+        url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        asked = "What colour is the square in this picture? Answer with one word."
+        content = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": asked},
+        ]
+        text = self._chat([{"role": "user", "content": content}])
+        self.seen.question = asked
+        return text
+
     # -- the run --------------------------------------------------------------------------------
 
     def run(self, check: Check) -> dict[str, Any]:
@@ -503,6 +870,7 @@ class Checks:
             "detail": detail,
             "question": self.seen.question,
             "answer": self.seen.answer,
+            **({"thought": self.seen.thought} if self.seen.thought else {}),
             "figures": self.seen.figures,
             "seconds": round(time.monotonic() - began, 3),
             "model_seconds": round(self.client.model_seconds - waited, 3),

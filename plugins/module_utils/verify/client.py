@@ -8,11 +8,13 @@ The module's own process never talks to the network; `worker` does, with httpx.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import inspect
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -55,12 +57,16 @@ class Request:
         body: Sent as JSON by `POST`; `None` for `GET`.
         auth: `key` for the endpoint's key (where it has one), `none`, or `wrong`.
         timeout: Seconds for the whole answer; `None` for the client's.
+        content: What is posted instead of `body`, as it is.
+        content_type: Of `content`.
     """
 
     path: str
     body: Mapping[str, Any] | None = None
     auth: str = "key"
     timeout: float | None = None
+    content: bytes | None = None
+    content_type: str = "application/json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +118,48 @@ class Answer:
         if not isinstance(value, dict):
             raise Wrong(f"{self.path} did not answer with a JSON object: {self.text[:200]!r}")
         return value
+
+
+def _content(request: Request) -> dict[str, str]:
+    if request.content is None:
+        return {}
+    content = base64.b64encode(request.content).decode()
+    return {"content": content, "content_type": request.content_type}
+
+
+THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*(.*)\Z", re.DOTALL)
+"""Thought and answer where the server does not tell them apart; a template may open the thought."""
+
+
+def told_apart(content: str | None, thought: str | None) -> tuple[str, str]:
+    """Thought and answer of what a model said.
+
+    Args:
+        content: The message's content.
+        thought: Its `reasoning`, or `reasoning_content` of older releases.
+    """
+    content = content or ""
+    if thought:
+        return thought.strip(), content
+    found = THOUGHT.match(content)
+    if found:
+        return found.group(1).strip(), found.group(2)
+    opened = content.lstrip().startswith("<think>")
+    return (content.lstrip()[len("<think>") :].strip(), "") if opened else ("", content)
+
+
+def thought_and_answer(answer: Answer) -> tuple[str, str]:
+    """Thought and answer of a chat completion.
+
+    Raises:
+        Wrong: The answer has no message.
+    """
+    message = message_of(answer)
+    content = message.get("content")
+    thought = message.get("reasoning") or message.get("reasoning_content")
+    return told_apart(
+        content if isinstance(content, str) else None, thought if isinstance(thought, str) else None
+    )
 
 
 def message_of(answer: Answer) -> dict[str, Any]:
@@ -236,9 +284,10 @@ class Client:
             numbers.append(
                 self._send(
                     "ask",
-                    method="GET" if request.body is None else "POST",
+                    method="GET" if request.body is None and request.content is None else "POST",
                     path=request.path,
                     body=request.body,
+                    **_content(request),
                     auth=request.auth,
                     timeout=timeout,
                 )

@@ -65,6 +65,13 @@ class LocalMachine:
         found: list[dict[str, Any]] = Gpus(Host(), self.tools).result()["gpus"]
         return found
 
+    def model_file(self, path: str) -> Any:
+        """A JSON file of a model; `None` where there is none."""
+        try:
+            return json.loads(read(path) or "null")
+        except ValueError:
+            return None
+
     def journal(self, unit: str, pattern: str) -> list[str]:
         """The lines of a unit's present run that match a pattern, oldest first."""
         show = _output("systemctl", "show", "--property", "InvocationID", "--value", unit).strip()
@@ -95,7 +102,19 @@ def subject_of(deployment: Deployment) -> Subject:
         gpu_memory_utilization=deployment.config.get("gpu-memory-utilization"),
         unit=deployment.unit_name,
         adapters=deployment.adapters,
+        kind=deployment.kind,
+        parses_thought="reasoning-parser" in deployment.config,
+        model=deployment.config.get("model"),
+        overrides=_overrides(deployment.config.get("hf-overrides")),
     )
+
+
+def _overrides(text: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except (TypeError, ValueError):
+        value = {}
+    return value if isinstance(value, dict) else {}
 
 
 def api_key_of(etc_dir: str, name: str) -> str | None:

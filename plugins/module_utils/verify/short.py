@@ -15,6 +15,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import (
+    BRIEFLY,
+    GENERATING,
+    question_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
@@ -81,14 +86,69 @@ def check_models(endpoint: Endpoint, model: str, max_model_len: int | None) -> s
     return f"{model}, max_model_len {length}"
 
 
-def check_question(endpoint: Endpoint, model: str, question: Mapping[str, Any]) -> str:
+def check_computes(endpoint: Endpoint, model: str, kind: str) -> str:
+    """An engine that generates nothing computes."""
+    question = question_of(kind, model)
+    answer = endpoint.request(question.path, question.body, question.content_type)
+    problem = question.problem(answer)
+    if problem is not None:
+        raise CheckFailed(problem)
+    return f"{question.path} answered"
+
+
+def _continued(endpoint: Endpoint, model: str, question: Mapping[str, Any]) -> str:
+    """How a model without a chat template goes on."""
+    body = {"model": model, "prompt": question["messages"][-1]["content"]}
+    more = {key: question[key] for key in ("max_tokens", "temperature") if key in question}
+    answer = endpoint.json("/v1/completions", {"max_tokens": 64, "temperature": 0, **body, **more})
+    try:
+        return str(answer["choices"][0]["text"])
+    except (LookupError, TypeError) as error:
+        raise EndpointError(f"/v1/completions has no choice in it: {answer}") from error
+
+
+def _thought(endpoint: Endpoint, model: str, question: Mapping[str, Any]) -> str:
+    """An answer, or the thought before it where that is as far as it comes in so many tokens."""
+    body = {
+        "model": model,
+        "messages": list(question["messages"]),
+        "max_tokens": question.get("max_tokens", 64),
+        "temperature": question.get("temperature", 0),
+    }
+    path = "/v1/chat/completions"
+    try:
+        answer = endpoint.json(path, {**body, "chat_template_kwargs": BRIEFLY})
+    except EndpointError as error:
+        if "answered 400" not in str(error) or "template" not in str(error):
+            raise
+        answer = endpoint.json(path, body)
+    try:
+        message = answer["choices"][0]["message"]
+        thought = message.get("reasoning") or message.get("reasoning_content")
+        return message.get("content") or f"(it thinks) {thought or ''}".strip()
+    except (LookupError, TypeError, AttributeError) as error:
+        raise EndpointError(f"{path} has no choice in it: {answer}") from error
+
+
+def check_question(
+    endpoint: Endpoint, model: str, question: Mapping[str, Any], kind: str = "chat"
+) -> str:
     """The model answers a conversation with something that matches a regular expression."""
-    answer = endpoint.chat(
-        model,
-        list(question["messages"]),
-        max_tokens=question.get("max_tokens", 64),
-        temperature=question.get("temperature", 0),
-    )
+    if kind == "base":
+        answer = _continued(endpoint, model, question)
+    elif kind == "reasoning":
+        answer = _thought(endpoint, model, question)
+        # That it comes to the right answer was seen by the suite; here there is no time for it.
+        unfinished = answer.startswith("(it thinks) ") or "</think>" not in answer
+        if unfinished and answer.lstrip().startswith(("(it thinks) ", "<think>")):
+            return answer
+    else:
+        answer = endpoint.chat(
+            model,
+            list(question["messages"]),
+            max_tokens=question.get("max_tokens", 64),
+            temperature=question.get("temperature", 0),
+        )
     if not re.search(question["expect"], answer):
         raise CheckFailed(f"it answered {answer!r}, expected a match of {question['expect']!r}")
     return answer
@@ -115,6 +175,7 @@ def verify(
     release: str | None,
     max_model_len: int | None,
     questions: list[dict[str, Any]],
+    kind: str = "chat",
 ) -> list[dict[str, Any]]:
     """Run all checks of an endpoint, also when one fails.
 
@@ -125,13 +186,17 @@ def verify(
         max_model_len: Context length, in tokens, that must be reported; `None` for any.
         questions: Conversations with `name`, `messages`, `expect`, and as wanted
             `max_tokens` (default 64) and `temperature` (default 0).
+        kind: What it is asked for; one that generates nothing is asked to compute instead.
     """
     checks: list[tuple[str, Callable[[], str]]] = [("health", lambda: check_health(endpoint))]
     if release is not None:
         checks.append(("version", lambda: check_version(endpoint, release)))
     checks.append(("models", lambda: check_models(endpoint, model, max_model_len)))
+    if kind not in GENERATING:
+        checks.append(("computes", lambda: check_computes(endpoint, model, kind)))
+        questions = []
     checks += [
-        (question["name"], functools.partial(check_question, endpoint, model, question))
+        (question["name"], functools.partial(check_question, endpoint, model, question, kind))
         for question in questions
     ]
     return [run_check(name, check) for name, check in checks]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import GENERATING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
 
 SEVERITIES = ("error", "warning")
@@ -38,9 +39,43 @@ CHECKS: dict[str, tuple[str, dict[str, Any]]] = {
 answers are right without.
 """
 
+CHATTING = ("chat", "reasoning", "multimodal")
+LIMITED_TO: dict[str, tuple[str, ...]] = {
+    "chinese": CHATTING,
+    "is_prime": CHATTING,
+    "multi_turn": CHATTING,
+    "tool_call": CHATTING,
+    "streaming": GENERATING,
+    "structured_output": GENERATING,
+    "context_limit": GENERATING,
+    # A pooling model has no KV cache that fills its budget, and an encoder its own backend.
+    "attention_backend": GENERATING,
+    "gpu_memory": GENERATING,
+    "question": GENERATING,
+}
+"""The kinds that a check is for; all, where it is not here."""
+
+KIND_CHECKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "thinking": ("reasoning", "error", {"max_tokens": 4096, "seconds": 300}),
+    "embedding": ("embed", "error", {}),
+    "dimensions": ("embed", "error", {}),
+    "similarity": ("embed", "ability", {}),
+    "score": ("rerank", "error", {}),
+    "ranking": ("rerank", "ability", {}),
+    "classification": ("classify", "error", {}),
+    "transcription": ("transcribe", "error", {"seconds": 120}),
+    "picture": ("multimodal", "ability", {"max_tokens": 64}),
+}
+"""What the default suite has more for one kind: that kind, severity and options of each."""
+
 SERVER_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if kind != "ability"}
 ABILITY_CHECKS = {name: options for name, (kind, options) in CHECKS.items() if kind == "ability"}
 DEFAULT_SUITE = tuple(CHECKS)
+KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
+    **CHECKS,
+    **{name: (severity, options) for name, (_, severity, options) in KIND_CHECKS.items()},
+}
+"""All built-in checks: severity and options of each."""
 
 DEFAULT_QUESTIONS: tuple[dict[str, Any], ...] = (
     {
@@ -50,6 +85,8 @@ DEFAULT_QUESTIONS: tuple[dict[str, Any], ...] = (
         "max_tokens": 16,
     },
 )
+
+CONTINUED = "The capital of France is"
 
 _COMMON = {
     "name": str,
@@ -209,11 +246,11 @@ def _entry_problems(where: str, entry: Any) -> list[str]:
     found = []
     kind = entry.get("check")
     if "check" in entry:
-        if not isinstance(kind, str) or kind not in CHECKS:
-            return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(CHECKS))}"]
+        if not isinstance(kind, str) or kind not in KNOWN:
+            return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(KNOWN))}"]
         options = {
             name: (int, float) if isinstance(default, float) else int
-            for name, default in CHECKS[kind][1].items()
+            for name, default in KNOWN[kind][1].items()
         }
         rest = {key: value for key, value in entry.items() if key != "check"}
         found += _type_problems(where, rest, {**_COMMON, **options})
@@ -251,18 +288,22 @@ def read_suite(
     questions: Sequence[Mapping[str, Any]],
     ability: str,
     instance: str,
+    kind: str = "chat",
 ) -> list[Check]:
-    """The checks of an instance.
+    """The checks of an instance, those that are for its kind.
 
     Args:
         suite: Names of built-in checks, mappings with `check` and its options, or own questions.
         questions: Own questions, which come after the suite.
         ability: The severity of `ABILITY_CHECKS`, where an entry says nothing else.
         instance: The instance; entries with `instances` are for those alone.
+        kind: What it is asked for. The default suite has what is for this kind alone too.
 
     Raises:
         SuiteError: Everything that is wrong with it, at once.
     """
+    if tuple(suite) == DEFAULT_SUITE:
+        suite = [*suite, *(name for name, (only, *_) in KIND_CHECKS.items() if only == kind)]
     entries = [
         (f"suite[{i}]", {"check": entry} if isinstance(entry, str) else entry)
         for i, entry in enumerate(suite)
@@ -279,7 +320,9 @@ def read_suite(
             continue
         only = entry.get("instances", [instance])
         if instance in ([only] if isinstance(only, str) else only):
-            checks.append(_check(entry, ability))
+            check = _check(entry, ability)
+            if is_for(check.kind, kind):
+                checks.append(_continued(check) if kind == "base" else check)
     names = [check.name for check in checks]
     problems += [
         f"suite: there are two checks named {name}"
@@ -291,9 +334,22 @@ def read_suite(
     return checks
 
 
+def is_for(check: str, kind: str) -> bool:
+    """Whether a check is for models of a kind."""
+    only = (KIND_CHECKS[check][0],) if check in KIND_CHECKS else LIMITED_TO.get(check)
+    return only is None or kind in only
+
+
+def _continued(check: Check) -> Check:
+    """The default question as the beginning that a model without a chat template continues."""
+    if check.options.get("prompt") != DEFAULT_QUESTIONS[0]["prompt"]:
+        return check
+    return dataclasses.replace(check, options={**check.options, "prompt": CONTINUED})
+
+
 def _check(entry: Mapping[str, Any], ability: str) -> Check:
     kind = str(entry.get("check", "question"))
-    usual, options = CHECKS.get(kind, ("error", {"max_tokens": 64, "temperature": 0}))
+    usual, options = KNOWN.get(kind, ("error", {"max_tokens": 64, "temperature": 0}))
     usual = ability if usual == "ability" else usual
     own = {key: value for key, value in entry.items() if key not in _COMMON and key != "check"}
     if isinstance(own.get("expect"), str):
@@ -328,6 +384,10 @@ class Subject:
         gpu_memory_utilization: The share of a GPU's memory that it may take.
         unit: Its systemd unit, where it runs on this machine.
         adapters: Names of the LoRA adapters that are served beside the model.
+        kind: What it is asked for, as in the plan.
+        parses_thought: Whether the server itself tells thought from answer (`--reasoning-parser`).
+        model: The model's directory, where that is on this machine.
+        overrides: What of its config.json the server was told to take otherwise.
     """
 
     name: str
@@ -339,3 +399,7 @@ class Subject:
     gpu_memory_utilization: float | None = None
     unit: str | None = None
     adapters: tuple[str, ...] = ()
+    kind: str = "chat"
+    parses_thought: bool = False
+    model: str | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -13,6 +13,7 @@ The key comes with the first request: not on the command line, not in the enviro
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import re
@@ -26,7 +27,7 @@ from typing import Any
 LONGEST_ANSWER = 8 << 20
 """Bytes."""
 
-CONTENT = re.compile(rb'"content":\s*"[^"]')
+CONTENT = re.compile(rb'"(?:content|reasoning|reasoning_content|text)":\s*"[^"]')
 """In a stream, the first chunk with generated text."""
 
 
@@ -85,14 +86,18 @@ class Worker:
         event: dict[str, Any],
     ) -> None:
         headers = {}
+        sent: dict[str, Any] = {"json": request["body"]}
+        if "content" in request:
+            sent = {"content": base64.b64decode(request["content"])}
+            headers["Content-Type"] = request["content_type"]
         key = {"key": self.key, "wrong": "not-the-key", "none": None}[request["auth"]]
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         with self.client.stream(
             request["method"],
             request["path"],
-            json=request["body"],
             headers=headers,
+            **sent,
             timeout=request["timeout"],
         ) as response:
             event["status"] = response.status_code

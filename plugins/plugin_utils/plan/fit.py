@@ -22,6 +22,8 @@ _NOT_THE_MODELS = ("name", "host", "port")
 _FIRST = "vllm_instances[0]"
 # Stands for the commit of a model of which the collection itself tells; there is none like it.
 _NO_COMMIT = "0" * 40
+# What is left above it is the display's and the CUDA contexts' of other processes.
+HIGHEST_UTILIZATION = 0.95
 # A stream that people notice: a question and an answer of this many tokens together.
 STREAM = 4096
 
@@ -114,12 +116,26 @@ def _one(
     tried = []
     for size in sizes:
         keys = instance if size == 1 else {**instance, "tensor_parallel_size": size}
-        row = _row(keys, make_plan({**raw, "instances": [keys]}, facts, data), facts, data)
+        plan = make_plan({**raw, "instances": [keys]}, facts, data)
+        more = _more_memory(plan["problems"])
+        if more is not None and "gpu_memory_utilization" not in instance:
+            keys = {**keys, "gpu_memory_utilization": more}
+            plan = make_plan({**raw, "instances": [keys]}, facts, data)
+        row = _row(keys, plan, facts, data)
         if row["fits"]:
             return row
         tried.append(row)
     # What stands in the way with the most GPUs is not their number.
     return tried[-1]
+
+
+def _more_memory(problems: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return the part of the GPU's memory with which a problem's own remedy says it would do."""
+    for problem in problems:
+        value = fact.number(problem.get("settings"), f"{_FIRST}.gpu_memory_utilization")
+        if value is not None and value <= HIGHEST_UTILIZATION:
+            return value
+    return None
 
 
 def _row(

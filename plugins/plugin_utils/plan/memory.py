@@ -386,8 +386,6 @@ def plan_memory(
     shape = read_shape(model, rules, setting.release)
     cache = read_cache(instance, model, shape, setting, rules, sizes) if shape is not None else None
     if shape is None or cache is None or model.weights_bytes is None:
-        if model.weights_bytes is not None:
-            _check_weights_alone(instance, model, setting, sizes, findings)
         findings.note(
             "memory-unknown",
             instance.at("model"),
@@ -582,31 +580,6 @@ def _adapters(instance: Instance, shape: Shape, tensor: int) -> int:
     up = heads + kv + shape.hidden + 2 * shape.intermediate + shape.hidden
     layer = down + up // tensor
     return 2 * slots * rank * (shape.depth * layer + shape.hidden + shape.vocabulary // tensor)
-
-
-def _check_weights_alone(
-    instance: Instance,
-    model: Model,
-    setting: Setting,
-    sizes: Mapping[str, Any],
-    findings: Findings,
-) -> None:
-    """Refuse weights that are larger than the GPUs' budget, whatever the rest takes."""
-    if setting.accelerator != "cuda":
-        return
-    element = fact.integer(sizes, setting.dtype) or 2
-    share = len(setting.gpus) or 1
-    weights = _weights(instance, model, setting, element, sizes) // share
-    smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
-    result = {
-        "weights_bytes": weights,
-        "overhead_bytes": 0,
-        "cuda_graph_bytes": 0,
-        "cuda_graph_in_budget": False,
-        "budget_bytes": budget(smallest, instance),
-    }
-    if weights > result["budget_bytes"]:
-        _does_not_fit(instance, result, setting, findings)
 
 
 def _kv_element(instance: Instance, element: int) -> int | None:

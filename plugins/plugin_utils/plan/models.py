@@ -66,7 +66,7 @@ class Model:
         documents: Other JSON files by name (`models_dir.DOCUMENTS`), such as
             `generation_config.json`, `tokenizer_config.json`, `modules.json`,
             `1_Pooling/config.json` and `preprocessor_config.json`, where they are.
-        chat_template: Its text, or None where the model has none.
+        chat_template: Its text; "" where the model has none; None where that is not known.
     """
 
     path: str
@@ -89,6 +89,15 @@ class Model:
             if "model_type" in part and "num_hidden_layers" not in self.config:
                 return part
         return self.config
+
+    @property
+    def sentence_transformers(self) -> tuple[str, ...] | None:
+        """The modules that Sentence Transformers has for it, such as Pooling; None without any."""
+        modules = self.documents.get("modules.json")
+        if not isinstance(modules, list):
+            return None
+        types = [str(module.get("type")) for module in modules if isinstance(module, Mapping)]
+        return tuple(name.rpartition(".")[2] for name in types)
 
 
 def name_of(model: str) -> str:
@@ -346,7 +355,9 @@ def _checked(
         },
         names=fact.words(row, "names"),
         documents=documents,
-        chat_template=fact.text(row, "chat_template"),
+        # Only a tokenizer's configuration says that there is none.
+        chat_template=fact.text(row, "chat_template")
+        or ("" if "tokenizer_config.json" in documents else None),
     )
 
 

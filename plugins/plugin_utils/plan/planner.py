@@ -54,6 +54,10 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts impo
     check_ram,
     removed_instances,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.kinds import (
+    plan_kind,
+    tool_parser,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import (
     Need,
     Setting,
@@ -256,7 +260,10 @@ def _plan_instance(
             host.data.limits,
             findings,
         )
-    check_architecture(instance, model, host.wanted, host.data, findings)
+    architecture = check_architecture(instance, model, host.wanted, host.data, findings)
+    kinds = fact.mapping(host.data.rules, "kinds")
+    served = plan_kind(instance, model, architecture, kinds, host.data.flags, findings)
+    _choose_tool_parser(instance, tool_parser(model, kinds, host.data.flags), findings)
     dtype = resolve_dtype(instance, model, gpus, rules, findings)
     registry = fact.mapping(host.data.registries, host.wanted.release)
     check_quantization(quantization(instance, model), instance, gpus, registry, dtype, findings)
@@ -279,7 +286,9 @@ def _plan_instance(
     adapters, lora_flags = plan_adapters(
         instance, model, host.wanted, host.facts, host.data.flags, findings
     )
-    config = build_config(instance, host.accelerator, path, {**lora_flags, **extra}, backend)
+    config = build_config(
+        instance, host.accelerator, path, {**served.flags, **lora_flags, **extra}, backend
+    )
     if memory is not None and instance.max_model_len is None:
         own = model_length(model) if model is not None else None
         if own is not None and memory["max_model_len"] < own:
@@ -292,6 +301,7 @@ def _plan_instance(
         "port": instance.port,
         "url": own_url(instance.host, instance.port),
         "served_model_name": instance.served_name,
+        "kind": served.kind,
         "model": described,
         "lora": adapters,
         "config": config,
@@ -315,6 +325,25 @@ def _plan_instance(
         },
         "memory": memory,
     }
+
+
+def _choose_tool_parser(instance: Instance, parser: str | None, findings: Findings) -> None:
+    """Name the parser of the model's family where tool calling is on without one."""
+    if {"enable_auto_tool_choice", "tool_call_parser"} & instance.bad:
+        return
+    if not instance.enable_auto_tool_choice or instance.tool_call_parser is not None:
+        return
+    if parser is not None:
+        instance.tool_call_parser = parser
+        return
+    # vllm 0.14.1, vllm/entrypoints/openai/cli_args.py, validate_parsed_serve_args:
+    # "Error: --enable-auto-tool-choice requires --tool-call-parser".
+    findings.problem(
+        "tool-calling-incomplete",
+        instance.at("tool_call_parser"),
+        "enable_auto_tool_choice is on, no tool_call_parser is named, and the model does not tell",
+        "name the parser of the model's family, such as hermes for Qwen2.5",
+    )
 
 
 def _backend_key(backend: Mapping[str, Any]) -> str:

@@ -94,6 +94,10 @@ PROBLEMS: dict[str, Kind] = {
         "A flag's value is not one that vLLM's configuration file can carry.",
         "Write a value of the kind that the message names.",
     ),
+    "kind-impossible": Kind(
+        "The model cannot be what `kind` says.",
+        "Leave `kind` out, or choose a model of that kind.",
+    ),
     "tool-calling-incomplete": Kind(
         "Tool calling needs the switch and the parser together.",
         "Set `enable_auto_tool_choice: true` and `tool_call_parser`, or neither.",

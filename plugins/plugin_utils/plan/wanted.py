@@ -33,6 +33,18 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
 ACCELERATORS = ("auto", "cuda", "cpu")
 # Other words for them.
 ALIASES = {"gpu": "cuda"}
+# What a model can be asked for; `auto` finds it from the model.
+KINDS = (
+    "auto",
+    "chat",
+    "base",
+    "reasoning",
+    "embed",
+    "rerank",
+    "classify",
+    "transcribe",
+    "multimodal",
+)
 NVCC = ("any", "absent", "present")
 # Options of the module that the roles leave at their defaults; all others are variables.
 MODULE_ONLY = ("opt_dir", "etc_dir", "state_dir", "python")
@@ -111,6 +123,7 @@ class Instance:
     name: str = ""
     model: str = ""
     revision: str | None = None
+    kind: str = "auto"
     served_model_name: str | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -380,6 +393,7 @@ INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
     "name": ("text", _check_name),
     "model": ("text", _check_model),
     "revision": ("text", _check_revision),
+    "kind": ("text", OneOf(KINDS)),
     "served_model_name": ("text", _check_served_name),
     "host": ("text", _check_host),
     # The service has no CAP_NET_BIND_SERVICE; 1024 is the kernel's default
@@ -766,18 +780,9 @@ def dashed(key: str) -> str:
 
 
 def _check_tool_calling(instance: Instance, findings: Findings) -> None:
-    # vllm 0.14.1, vllm/entrypoints/openai/cli_args.py, validate_parsed_serve_args:
-    # "Error: --enable-auto-tool-choice requires --tool-call-parser".
     if {"enable_auto_tool_choice", "tool_call_parser"} & instance.bad:
         return
-    if instance.enable_auto_tool_choice and instance.tool_call_parser is None:
-        findings.problem(
-            "tool-calling-incomplete",
-            instance.at("tool_call_parser"),
-            "enable_auto_tool_choice is on and no tool_call_parser is named",
-            "name the parser of the model's family, such as hermes for Qwen2.5",
-        )
-    elif instance.tool_call_parser is not None and not instance.enable_auto_tool_choice:
+    if instance.tool_call_parser is not None and not instance.enable_auto_tool_choice:
         findings.problem(
             "tool-calling-incomplete",
             instance.at("enable_auto_tool_choice"),

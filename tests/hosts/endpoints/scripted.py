@@ -70,7 +70,7 @@ def chunks(pieces: list[str], *, reason: str | None = "stop", done: bool = True)
 
 def kind_of(path: str, body: dict[str, Any] | None) -> str:
     """Which check a request belongs to, told from what it asks."""
-    if body is None or path == "/v1/completions":
+    if body is None or "messages" not in body:
         return path
     if body.get("stream"):
         return "stream"
@@ -79,6 +79,8 @@ def kind_of(path: str, body: dict[str, Any] | None) -> str:
     if "tools" in body:
         return "tools"
     last = body["messages"][-1]["content"]
+    if isinstance(last, list):
+        return "picture"
     for word, kind in (
         ("機器學習", "chinese"),
         ("is_prime", "is_prime"),

@@ -89,7 +89,7 @@ class TestRelease:
 
     def test_directory_holds_nothing_else(self, release: str) -> None:
         data = load(release)
-        named = {"release.yml", data["serve_flags"], data["models"]}
+        named = {"release.yml", "environment.yml", data["serve_flags"], data["models"]}
         for accelerator in data["accelerators"].values():
             named.update(accelerator["locks"].values())
         assert {path.name for path in (ROOT / "releases" / release).iterdir()} == named

@@ -23,6 +23,7 @@ INSTANCE = {
     "url": "http://127.0.0.1:8000",
     "served_model_name": "served",
     "model": {"source": "hub", "repo_id": "o/m", "revision": None, "path": None},
+    "lora": [],
     "config": {"max-model-len": 4096},
     "environment": {},
     "limits": {},
@@ -34,6 +35,7 @@ LOCAL = {
     **INSTANCE,
     "name": "l",
     "model": {"source": "local", "repo_id": None, "revision": None, "path": "/srv/l"},
+    "lora": [],
     "config": {},
 }
 RECORD = {

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible import context
+from ansible.utils.context_objects import CLIArgs
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import (
     INTERVAL,
@@ -18,6 +20,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import
     human_seconds,
     own_session,
     progress_line,
+    this_run,
 )
 
 
@@ -106,3 +109,31 @@ def test_seconds_for_people(seconds: float, text: str) -> None:
 )
 def test_a_line_of_every_kind_of_work(state: dict[str, object], line: str) -> None:
     assert progress_line("h", state) == line
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            {"args": ("plays/site.yml", "compute_plane.vllm.verify")},
+            " with site.yml compute_plane.vllm.verify",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_run_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch, args: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(context, "CLIARGS", CLIArgs(args))
+    monkeypatch.setattr("getpass.getuser", lambda: "alice")
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    assert this_run() == f"alice@laptop{said}"
+
+
+def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    assert this_run().startswith("user 1234@")

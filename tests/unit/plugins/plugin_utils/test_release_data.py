@@ -16,7 +16,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data im
     load_release_data,
 )
 
-RULES = {"attention", "drivers", "dtypes", "host", "memory"}
+RULES = {"attention", "candidates", "drivers", "dtypes", "gpus", "host", "kinds", "memory"}
 
 
 def test_the_collections_own_releases_are_complete():

@@ -123,6 +123,7 @@ def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any
         "start_stall": 120,
         "starts": 5,
         "keep_supervisor": True,
+        "truthful_health": True,
         "device_policy": "closed",
         "truthful_health": True,
         **changes,

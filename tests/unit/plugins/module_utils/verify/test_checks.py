@@ -8,9 +8,11 @@ The check that runs a model's code needs systemd: tests/integration/verify has i
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import sys
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +43,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client i
     ClientError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import (
+    DEFAULT_QUESTIONS,
     DEFAULT_SUITE,
     read_suite,
 )
@@ -65,6 +68,10 @@ class FakeMachine:
         self.lines = ["(EngineCore_DP0 pid=1) INFO Using AttentionBackendEnum.TRITON_ATTN backend."]
         self.used = 20.0
         self.uuid = GPU
+        self.files: dict[str, Any] = {}
+
+    def model_file(self, path: str) -> Any:
+        return self.files.get(path)
 
     def gpus(self) -> list[dict[str, Any]]:
         ours = {"unit": "vllm@m.service", "memory_used_bytes": int(self.used * GIB)}
@@ -433,3 +440,226 @@ def test_an_adapter_that_is_listed_and_does_not_answer(
     result = of_models(server, client, **{"/v1/models": LISTED, "/v1/completions": answer})
     assert result["outcome"] == "failed"
     assert "size mismatch" in result["detail"]
+
+
+# -- kinds ----------------------------------------------------------------------------------------
+
+
+def judged(
+    client: Client,
+    kind: str,
+    name: str,
+    script: dict[str, Any],
+    server: ScriptedServer,
+    **more: Any,
+) -> dict[str, Any]:
+    """What a check makes of a scripted server of a kind."""
+    server.script.update(script)
+    machine = FakeMachine()
+    machine.files = more.pop("files", {})
+    subject = Subject(name="m", kind=kind, model="/m", max_model_len=LENGTH, **more)
+    checks = Checks(client, subject, machine)
+    suite = read_suite([name], [], "error", "m", kind)
+    return checks.run(suite[0])
+
+
+def vectors(*rows: list[float]) -> dict[str, Any]:
+    return {"data": [{"index": i, "embedding": row} for i, row in enumerate(rows)]}
+
+
+CONFIG = {"/m/config.json": {"hidden_size": 2, "vocab_size": 30522}}
+NORMAL = {"/m/modules.json": [{"type": "sentence_transformers.models.Normalize"}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "files", "problem"),
+    [
+        (vectors([1, 0], [1, 0], [0, 1]), CONFIG, None),
+        (vectors([1, 0], [1, 0], [0, 1]), {**CONFIG, **NORMAL}, None),
+        (vectors([3, 0], [3, 0], [0, 3]), CONFIG, None),
+        (vectors([3, 0], [3, 0], [0, 3]), {**CONFIG, **NORMAL}, "has the length 3"),
+        (vectors([1, 0, 0], [1, 0, 0], [0, 1, 0]), CONFIG, "expected 2"),
+        (vectors([1, 0], [0, 1], [0, 1]), CONFIG, "the same text has two vectors"),
+        (vectors([1, 0], [1, 0], [1, 0]), CONFIG, "different texts have the same vector"),
+        (vectors([1, 0], [1, 0]), CONFIG, "of 3 texts came 2"),
+        (vectors([0, 0], [0, 0], [0, 0]), CONFIG, "nothing but zeros"),
+        (b'{"data": [{"embedding": [NaN, 1]}]}', CONFIG, "of 3 texts came 1"),
+        ((400, {"error": "no"}), CONFIG, "answered 400"),
+        ({"data": "x"}, CONFIG, "no vector"),
+    ],
+)
+def test_vectors(server, client, answer, files, problem) -> None:
+    found = judged(client, "embed", "embedding", {"/v1/embeddings": answer}, server, files=files)
+    assert found["outcome"] == ("failed" if problem else "passed"), found["detail"]
+    assert (problem or "") in found["detail"]
+
+
+def test_a_paraphrase_that_is_no_nearer_than_a_stranger(server, client) -> None:
+    script = {"/v1/embeddings": vectors([1, 0], [0, 1], [1, 0.1])}
+    assert judged(client, "embed", "similarity", script, server)["outcome"] == "failed"
+    script = {"/v1/embeddings": vectors([1, 0], [1, 0.1], [0, 1])}
+    assert judged(client, "embed", "similarity", script, server)["outcome"] == "passed"
+
+
+def test_a_multilingual_model_is_asked_in_chinese_too(server, client) -> None:
+    asked: list[str] = []
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        asked.extend(body["input"])
+        return vectors([1, 0], [1, 0.1], [0, 1])
+
+    files = {"/m/config.json": {"vocab_size": 250002}}
+    script = {"/v1/embeddings": answer}
+    assert judged(client, "embed", "similarity", script, server, files=files)["passed"]
+    assert any("貓" in text for text in asked)
+
+
+def test_dimensions_where_they_are_offered(server, client) -> None:
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        return vectors([0.5] * body.get("dimensions", 8))
+
+    script = {"/v1/embeddings": answer}
+    assert judged(client, "embed", "dimensions", script, server)["outcome"] == "skipped"
+    told = {"overrides": {"is_matryoshka": True}}
+    assert judged(client, "embed", "dimensions", script, server, **told)["outcome"] == "passed"
+    script = {"/v1/embeddings": vectors([0.5] * 8)}
+    assert judged(client, "embed", "dimensions", script, server, **told)["outcome"] == "failed"
+
+
+def ranked(*scores: float) -> dict[str, Any]:
+    return {"results": [{"index": i, "relevance_score": s} for i, s in enumerate(scores)]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (ranked(0.1, 0.2, 0.9, 0.3), "passed"),
+        (ranked(0.9, 0.2, 0.1, 0.3), "failed"),
+        (ranked(0.1, 0.2, 0.9), "failed"),
+        ({"results": None}, "failed"),
+    ],
+)
+def test_the_right_document_first(server, client, answer, outcome) -> None:
+    assert judged(client, "rerank", "ranking", {"/rerank": answer}, server)["outcome"] == outcome
+
+
+LABELS = {"/m/config.json": {"id2label": {"0": "bad", "1": "good"}}}
+
+
+@pytest.mark.parametrize(
+    ("label", "probs", "outcome"),
+    [
+        ("good", [0.1, 0.9], "passed"),
+        ("LABEL_1", [0.1, 0.9], "failed"),
+        ("good", [0.1, 0.2, 0.7], "failed"),
+    ],
+)
+def test_labels_are_the_models(server, client, label, probs, outcome) -> None:
+    row = {"label": label, "probs": probs, "num_classes": len(probs)}
+    script = {"/classify": {"data": [row, row]}}
+    found = judged(client, "classify", "classification", script, server, files=LABELS)
+    assert found["outcome"] == outcome, found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("message", "parses", "outcome", "thought"),
+    [
+        ({"content": "9", "reasoning": "All but 9."}, True, "passed", "All but 9."),
+        ({"content": "9", "reasoning_content": "All but 9."}, True, "passed", "All but 9."),
+        ({"content": "<think>All but 9.</think>\n9"}, False, "passed", "All but 9."),
+        ({"content": "All but 9.</think>\n9"}, False, "passed", "All but 9."),
+        ({"content": "All but 9.</think>\n9"}, True, "failed", "All but 9."),
+        ({"content": None, "reasoning": "Hmm"}, True, "failed", "Hmm"),
+        ({"content": "<think>Hmm"}, False, "failed", "Hmm"),
+        ({"content": ""}, True, "failed", None),
+        ({"content": "9"}, True, "skipped", None),
+    ],
+)
+def test_thought_and_answer_are_told_apart(
+    server, client, message, parses, outcome, thought
+) -> None:
+    script = {"question": chat(**{"text": message.pop("content"), **message})}
+    found = judged(client, "reasoning", "thinking", script, server, parses_thought=parses)
+    assert (found["outcome"], found.get("thought")) == (outcome, thought), found["detail"]
+
+
+def test_a_thought_before_json_is_no_json(server, client) -> None:
+    good = '<think>Paris?</think>\n{"city": "Paris", "is_capital": true}'
+    script = {"structured": chat(good)}
+    found = judged(client, "reasoning", "structured_output", script, server)
+    assert (found["outcome"], found["thought"]) == ("passed", "Paris?")
+    kind, body = server.requests[-1]
+    assert kind == "structured"
+    assert body is not None
+    assert body["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
+
+
+def test_a_template_that_takes_no_arguments_is_asked_without(server, client) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        if "chat_template_kwargs" in body:
+            return 400, {"error": "chat_template is not supported for Mistral tokenizers."}
+        return chat('{"city": "Paris", "is_capital": true}')
+
+    found = judged(client, "reasoning", "structured_output", {"structured": answer}, server)
+    assert found["outcome"] == "passed"
+
+
+def test_a_thought_is_streamed_too(server, client) -> None:
+    deltas = [{"reasoning": "a"}, {"reasoning": "b"}, {"content": "c"}]
+    rows = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    rows[-1]["finish_reason"] = "stop"
+    lines = [json.dumps({"choices": [row]}) for row in rows] + ["[DONE]"]
+    stream = "".join(f"data: {line}\n\n" for line in lines).encode()
+    found = judged(client, "reasoning", "streaming", {"stream": stream}, server)
+    assert (found["outcome"], found["thought"], found["answer"]) == ("passed", "ab", "c")
+
+
+def test_a_base_model_is_only_asked_to_continue(server, client) -> None:
+    asked: list[str] = []
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        asked.append(body["prompt"])
+        return {"choices": [{"text": " Paris."}], "usage": {"completion_tokens": 2}}
+
+    server.script["/v1/completions"] = answer
+    suite = read_suite(["chinese", "multi_turn"], DEFAULT_QUESTIONS, "error", "m", "base")
+    assert [check.name for check in suite] == ["completion"]
+    checks = Checks(client, Subject(name="m", kind="base"), None)
+    assert checks.run(suite[0])["outcome"] == "passed"
+    assert asked == ["The capital of France is"]
+
+
+def test_a_picture_is_a_png_of_its_colour(server, client) -> None:
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        url = body["messages"][0]["content"][0]["image_url"]["url"]
+        png = base64.b64decode(url.partition("base64,")[2])
+        assert png.startswith(b"\x89PNG\r\n\x1a\n")
+        start = png.index(b"IDAT") + 4
+        row = zlib.decompress(png[start : png.index(b"IEND") - 8])[48 * 289 :]
+        red, _green, blue = row[1 + 48 * 3 : 4 + 48 * 3]
+        return chat("Red." if red > blue else "It is blue")
+
+    server.script["picture"] = answer
+    found = judged(client, "multimodal", "picture", {}, server)
+    assert found["outcome"] == "passed", found["detail"]
+    found = judged(client, "multimodal", "picture", {"picture": chat("Red")}, server)
+    assert found["outcome"] == "failed"
+
+
+def test_what_a_kind_is_asked() -> None:
+    for kind, (more, never) in {
+        "chat": (set(), {"embedding", "thinking"}),
+        "reasoning": ({"thinking", "streaming", "chinese"}, {"embedding"}),
+        "base": ({"streaming", "context_limit"}, {"chinese", "tool_call", "thinking"}),
+        "embed": (
+            {"embedding", "similarity", "health", "concurrency"},
+            {"streaming", "completion"},
+        ),
+        "rerank": ({"score", "ranking"}, {"embedding", "completion"}),
+        "transcribe": ({"transcription", "models"}, {"context_limit", "gpu_memory"}),
+        "multimodal": ({"picture", "chinese"}, {"thinking"}),
+    }.items():
+        suite = read_suite(DEFAULT_SUITE, DEFAULT_QUESTIONS, "warning", "m", kind)
+        names = {check.name for check in suite}
+        assert more <= names, kind
+        assert not never & names, kind

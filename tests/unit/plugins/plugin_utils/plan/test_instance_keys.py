@@ -87,6 +87,7 @@ def test_the_range_of_the_memory():
 VALUES: dict[str, dict[str, Any]] = {
     "model": {"model": "/srv/models/another"},
     "revision": {"model": "Qwen/Qwen2.5-7B-Instruct", "revision": "0" * 40},
+    "kind": {"kind": "embed"},
     "served_model_name": {"served_model_name": "qwen"},
     "host": {"host": "0.0.0.0"},
     "port": {"port": 8001},
