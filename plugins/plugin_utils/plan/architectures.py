@@ -78,27 +78,6 @@ def _abilities(known: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(fact.words(known, name))
 
 
-def pools(instance: Instance, model: Model | None, registry: Mapping[str, Any]) -> bool:
-    """Whether a model is served to embed, rank or classify, and generates nothing.
-
-    Args:
-        instance: The instance, whose `extra_args` may name vLLM's runner or task.
-        model: Its model, where something is known of it.
-        registry: The release's models.yml.
-    """
-    runner = instance.extra_args.get("runner")
-    if runner in ("generate", "pooling"):
-        return bool(runner == "pooling")
-    if instance.extra_args.get("task") in ("embed", "embedding", "classify", "score", "reward"):
-        return True
-    names = fact.words(model.config, "architectures") if model is not None else []
-    found = next((one for name in names if (one := resolve(name, registry)) is not None), None)
-    if found is None:
-        return False
-    only = "pooling" in found.abilities and "generate" not in found.abilities
-    return found.runner == "pooling" or only
-
-
 def check_architecture(
     instance: Instance,
     model: Model | None,

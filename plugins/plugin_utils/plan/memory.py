@@ -349,6 +349,7 @@ class Setting:
         dtype: The serving format.
         gpus: The instance's GPUs.
         host: All GPUs of the host.
+        pools: Whether it embeds, ranks or classifies, and generates nothing.
     """
 
     accelerator: str
@@ -357,6 +358,7 @@ class Setting:
     dtype: str
     gpus: list[Gpu]
     host: list[Gpu] = field(default_factory=list)
+    pools: bool = False
 
 
 def plan_memory(
@@ -498,7 +500,6 @@ def least_memory(
     setting: Setting,
     rules: Mapping[str, Any],
     sizes: Mapping[str, Any],
-    pools: bool,
 ) -> Need | None:
     """Return what an instance needs of each of its GPUs, or None where that is not known.
 
@@ -508,7 +509,6 @@ def least_memory(
         setting: Release and GPUs; accelerator `cuda`.
         rules: `plan/data/memory.yml`.
         sizes: Format to bytes, from `plan/data/dtypes.yml`.
-        pools: Whether it reads its input and writes nothing: embeds, ranks, classifies.
     """
     if model is None or model.weights_bytes is None or not setting.gpus:
         return None
@@ -534,7 +534,7 @@ def least_memory(
         outside=graphs - inside,
         cache=least,
         request=request,
-        grows=not pools and not fixed,
+        grows=not setting.pools and not fixed,
     )
 
 
@@ -689,9 +689,9 @@ def _activations(
     """Return the profile run's peak beside the weights, and what torch does not see."""
     width = 3 * -(-shape.intermediate // tensor) + 4 * shape.hidden
     forward = batched * width * element
-    # An encoder's profile run ends in its pooler (vllm 0.14.1, vllm/v1/worker/gpu_model_runner.py,
-    # profile_run).
-    sampled = sequences if any(shape.kinds) else 0
+    # Instead of the sampler's, the profile run of a model that pools ends in the pooler's (vllm
+    # 0.14.1, vllm/v1/worker/gpu_model_runner.py, profile_run).
+    sampled = 0 if setting.pools else sequences
     sampler = (
         sampled
         * shape.vocabulary

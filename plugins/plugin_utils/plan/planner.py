@@ -20,7 +20,6 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.adapters i
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.architectures import (
     check_architecture,
-    pools,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.attention import (
     Situation,
@@ -55,6 +54,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts impo
     removed_instances,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.kinds import (
+    POOLING,
     plan_kind,
     tool_parser,
 )
@@ -219,7 +219,7 @@ class _Host:
     gpus: list[Gpu]
 
 
-def _setting(host: _Host, gpus: list[Gpu], dtype: str | None) -> Setting:
+def _setting(host: _Host, gpus: list[Gpu], dtype: str | None, kind: str) -> Setting:
     return Setting(
         accelerator=host.accelerator,
         release=host.wanted.release,
@@ -227,19 +227,23 @@ def _setting(host: _Host, gpus: list[Gpu], dtype: str | None) -> Setting:
         dtype=dtype or "float16",
         gpus=gpus,
         host=host.gpus,
+        pools=kind in POOLING,
     )
 
 
 def _need(instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu]) -> Need | None:
     """What an instance needs of its GPUs; what is wrong with it is told where it is planned."""
-    rules = fact.mapping(host.data.rules, "dtypes")
+    rules, told = fact.mapping(host.data.rules, "dtypes"), Findings()
+    architecture = check_architecture(instance, model, host.wanted, host.data, told)
+    kinds = fact.mapping(host.data.rules, "kinds")
+    served = plan_kind(instance, model, architecture, kinds, host.data.flags, told)
+    dtype = resolve_dtype(instance, model, gpus, rules, told)
     return least_memory(
         instance,
         model,
-        _setting(host, gpus, resolve_dtype(instance, model, gpus, rules, Findings())),
+        _setting(host, gpus, dtype, served.kind),
         fact.mapping(host.data.rules, "memory"),
         fact.mapping(rules, "bytes"),
-        pools(instance, model, fact.mapping(host.data.registries, host.wanted.release)),
     )
 
 
@@ -270,7 +274,7 @@ def _plan_instance(
     memory = plan_memory(
         instance,
         model,
-        _setting(host, gpus, dtype),
+        _setting(host, gpus, dtype, served.kind),
         fact.mapping(host.data.rules, "memory"),
         fact.mapping(rules, "bytes"),
         findings,

@@ -432,7 +432,7 @@ class Findings:
         """
         found: dict[str, Any] = {
             "code": code,
-            "where": where,
+            "where": one_line(where),
             "message": one_line(message),
             "remedy": one_line(remedy),
         }
@@ -449,7 +449,7 @@ class Findings:
             where: As in `problem`.
             message: One line.
         """
-        found = {"code": code, "where": where, "message": one_line(message)}
+        found = {"code": code, "where": one_line(where), "message": one_line(message)}
         if found not in self.notes:
             self.notes.append(found)
 

@@ -125,7 +125,6 @@ def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any
         "keep_supervisor": True,
         "truthful_health": True,
         "device_policy": "closed",
-        "truthful_health": True,
         **changes,
     }
 
