@@ -124,6 +124,8 @@ options:
         description:
           - The part of each GPU's memory that the server may take, more than 0 and at most 1.
             Becomes C(--gpu-memory-utilization). Left out on accelerator V(cpu).
+          - Where instances share a GPU and the default of each is too much, those without a value
+            of their own divide it by what each needs.
         type: float
         default: 0.85
       enforce_eager:

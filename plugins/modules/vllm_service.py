@@ -242,6 +242,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     Deployment,
     unchanged_or_new,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.order import (
+    in_order,
+    started_before,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import RUNNING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import (
     candidates,
     key_of,
@@ -305,7 +310,9 @@ def bring_about(services: Services) -> None:
     wanted: list[Deployment] = []
     backends: dict[str, dict[str, Deployment]] = {}
     keys: dict[str, str] = {}
-    for instance in params["instances"]:
+    before = started_before(params["instances"])
+    for each in params["instances"]:
+        instance = {**each, "after": before[each["name"]]}
         name, nodes = instance["name"], nodes_of(instance["environment"])
         keys[name] = key_of(instance, params["release"])
         record = records[name]
@@ -324,6 +331,11 @@ def bring_about(services: Services) -> None:
         services.prover.suite(one.name)  # one that cannot be read ends the task before any change
     states = services.show([one.unit_name for one in wanted])
     reasons = {one.name: services.starter.reason(one, states[one.unit_name]) for one in wanted}
+    running = {
+        one.name: one if reasons[one.name] is None else record.current
+        for one, record in zip(wanted, records.values())
+        if record is not None and states[one.unit_name].get("ActiveState") in RUNNING
+    }
     gone = {one.venv for one in wanted if reasons[one.name] and is_gone(services, one.venv)}
     if gone and not module.check_mode:
         services.fail(
@@ -360,7 +372,7 @@ def bring_about(services: Services) -> None:
             changes.ensure_user()
         for name in removed:
             changes.remove(name)
-        for one in wanted:
+        for one in in_order(wanted, running):
             result = services.results[one.name]
             if reasons[one.name]:
                 done = changes.change(one, backends[one.name])

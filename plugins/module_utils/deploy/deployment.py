@@ -69,6 +69,7 @@ class Deployment:
         settings: Further lines of the unit's `[Service]`, but for the limits.
         mounts: Paths whose file systems must be mounted before.
         fingerprint: Tells this configuration from others; in the running server's environment.
+        after: Units that it waits for where they start together (`order.started_before`).
     """
 
     name: str
@@ -95,6 +96,7 @@ class Deployment:
     settings: list[str]
     mounts: list[str]
     fingerprint: str
+    after: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def unit_name(self) -> str:
@@ -122,7 +124,9 @@ class Deployment:
         """The text of the unit's drop-in."""
         variables = {**self.environment, FINGERPRINT: self.fingerprint}
         settings = [*self.settings, *limits(self.limits)]
-        return drop_in(self.unit_name, self.command, self.venv, variables, settings, self.mounts)
+        return drop_in(
+            self.unit_name, self.command, self.venv, variables, settings, self.mounts, self.after
+        )
 
 
 def derived(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -179,8 +183,8 @@ def deployment(
 
     Args:
         wanted: The instance: `name`, `venv`, `config`, `environment`, `url`,
-            `served_model_name`, and where there are any `kind`, `repository`, `revision` and
-            `limits`.
+            `served_model_name`, and where there are any `kind`, `repository`, `revision`,
+            `limits` and `after`.
         common: What it has in common with the host's others.
         nodes: Its GPUs' device nodes; empty for none, `None` for every GPU's.
     """
@@ -222,6 +226,7 @@ def deployment(
         settings=settings,
         mounts=[path for path in (str(config.get("model", "")), venv) if path.startswith("/")],
         fingerprint=identity,
+        after=list(wanted.get("after") or []),
         **derived(config, environment),
     )
 

@@ -127,6 +127,7 @@ def drop_in(
     environment: Mapping[str, str],
     settings: Sequence[str],
     mounts: Sequence[str],
+    after: Sequence[str] = (),
 ) -> str:
     """The part of the unit that is this instance's own.
 
@@ -137,6 +138,7 @@ def drop_in(
         environment: Variables of the server.
         settings: Further lines of `[Service]`.
         mounts: Paths whose file systems must be mounted before.
+        after: Units that this one waits for where they start together.
     """
     words = " ".join(argument(word) for word in command)
     # Where the plan found nvcc, so that FlashInfer finds it too.
@@ -153,8 +155,9 @@ def drop_in(
     return "".join(
         [
             MANAGED.format(unit=unit),
-            "[Unit]\n" if mounts else "",
+            "[Unit]\n" if mounts or after else "",
             *(f"RequiresMountsFor={quote(path)}\n" for path in mounts),
+            f"After={' '.join(after)}\n" if after else "",
             "[Service]\n",
             f"ExecStart={words}\n",
             *(f"{setting}\n" for setting in settings),
@@ -178,6 +181,10 @@ def variable(environ: bytes | None, name: str) -> str | None:
     return None
 
 
+RUNNING = ("active", "activating", "reloading")
+"""The values of systemd's `ActiveState` of a unit that has a server, or soon has one again."""
+
+
 def needs_start(active_state: str, running: str | None, wanted: str) -> str | None:
     """Why a service must be started or restarted; `None` when it need not be.
 
@@ -189,7 +196,7 @@ def needs_start(active_state: str, running: str | None, wanted: str) -> str | No
         running: The fingerprint in the running server's environment.
         wanted: The fingerprint of the wanted configuration.
     """
-    if active_state not in ("active", "activating", "reloading"):
+    if active_state not in RUNNING:
         return f"it is {active_state or 'not there'}"
     if running is None:
         # Between two attempts of Restart=: no process, the next one takes the new files anyway.

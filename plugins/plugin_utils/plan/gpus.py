@@ -325,8 +325,35 @@ def shown_capability(capability: tuple[int, ...]) -> str:
     return ".".join(map(str, capability))
 
 
+def users_of(
+    wanted: Wanted, assigned: Mapping[str, list[Gpu]]
+) -> dict[str, tuple[Gpu, list[Instance]]]:
+    """Return each GPU that is used, by UUID, with its instances in the inventory's order."""
+    users: dict[str, tuple[Gpu, list[Instance]]] = {}
+    for instance in wanted.instances:
+        for gpu in assigned.get(instance.where, []):
+            users.setdefault(gpu.uuid, (gpu, []))[1].append(instance)
+    return users
+
+
+def _together(gpu: Gpu, instances: list[Instance], context: int) -> int:
+    """Return the bytes that instances claim of a GPU, with the CUDA contexts beside them."""
+    return sum(budget(gpu, one) for one in instances) + context * (len(instances) - 1)
+
+
+def over_limit(gpu: Gpu, instances: list[Instance], context: int) -> bool:
+    """Whether several instances claim more of a GPU than it has."""
+    total = sum(one.gpu_memory_utilization for one in instances)
+    needed = _together(gpu, instances, context)
+    return len(instances) > 1 and (total > 1 + EPSILON or needed > gpu.total)
+
+
 def check_shared_memory(
-    wanted: Wanted, assigned: Mapping[str, list[Gpu]], context: int, findings: Findings
+    wanted: Wanted,
+    assigned: Mapping[str, list[Gpu]],
+    context: int,
+    refused: set[str],
+    findings: Findings,
 ) -> None:
     """Check that the instances on one GPU fit it together.
 
@@ -338,19 +365,17 @@ def check_shared_memory(
         wanted: The wanted state.
         assigned: Instance's `where` to its GPUs.
         context: Bytes of one CUDA context.
+        refused: UUIDs of GPUs whose instances were refused already.
         findings: Receives the problems.
     """
-    users: dict[str, tuple[Gpu, list[Instance]]] = {}
-    for instance in wanted.instances:
-        for gpu in assigned.get(instance.where, []):
-            users.setdefault(gpu.uuid, (gpu, []))[1].append(instance)
-    for gpu, instances in users.values():
-        budgets = [budget(gpu, one) for one in instances]
-        needed = sum(budgets) + context * (len(instances) - 1)
+    for uuid, (gpu, instances) in users_of(wanted, assigned).items():
+        if uuid in refused:
+            continue
+        needed = _together(gpu, instances, context)
         last = instances[-1]
         where = last.at("gpu_memory_utilization")
         total = sum(one.gpu_memory_utilization for one in instances)
-        if len(instances) > 1 and (total > 1 + EPSILON or needed > gpu.total):
+        if over_limit(gpu, instances, context):
             share = _share(gpu, min(gpu.total, gpu.available), len(instances), context)
             findings.problem(
                 "gpu-overcommitted",

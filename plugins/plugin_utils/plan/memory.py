@@ -349,6 +349,7 @@ class Setting:
         dtype: The serving format.
         gpus: The instance's GPUs.
         host: All GPUs of the host.
+        pools: Whether it embeds, ranks or classifies, and generates nothing.
     """
 
     accelerator: str
@@ -357,6 +358,7 @@ class Setting:
     dtype: str
     gpus: list[Gpu]
     host: list[Gpu] = field(default_factory=list)
+    pools: bool = False
 
 
 def plan_memory(
@@ -394,15 +396,9 @@ def plan_memory(
         )
         return None
     tensor = instance.tensor_parallel_size if setting.accelerator == "cuda" else 1
-    pipeline = max(1, fact.integer(instance.extra_args, "pipeline-parallel-size") or 1)
     if _check_heads(instance, shape, tensor, setting, findings):
         return None
-    element = fact.integer(sizes, setting.dtype) or 2
-    batched, sequences = _batch(instance, setting, rules)
-    weights = _weights(instance, model, setting, element, sizes) // (tensor * pipeline)
-    weights += _adapters(instance, shape, tensor) // pipeline
-    activations = _activations(shape, batched, sequences, element, tensor, setting, rules)
-    activations += _encoder(instance, model, shape, batched, element, rules)
+    weights, activations, graphs = _beside_cache(instance, model, shape, setting, rules, sizes)
     result: dict[str, Any] = {
         "weights_bytes": weights,
         "overhead_bytes": activations,
@@ -417,7 +413,6 @@ def plan_memory(
         result["overhead_bytes"] = 0
     else:
         smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
-        graphs = 0 if instance.enforce_eager else fact.integer(rules, "cuda_graphs") or 0
         claimed = budget(smallest, instance)
         kv_bytes = claimed - weights - activations - (graphs if setting.graphs_in_budget else 0)
         result.update(
@@ -443,6 +438,104 @@ def plan_memory(
     need = cache.request_bytes(length) if length else 0
     result["concurrency"] = round(kv_bytes / need, 2) if need else 0.0
     return result
+
+
+def _beside_cache(
+    instance: Instance,
+    model: Model,
+    shape: Shape,
+    setting: Setting,
+    rules: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+) -> tuple[int, int, int]:
+    """Return the bytes of weights, activations and CUDA graphs on one GPU."""
+    tensor = instance.tensor_parallel_size if setting.accelerator == "cuda" else 1
+    pipeline = max(1, fact.integer(instance.extra_args, "pipeline-parallel-size") or 1)
+    element = fact.integer(sizes, setting.dtype) or 2
+    batched, sequences = _batch(instance, setting, rules)
+    if not any(shape.kinds) and "max-num-batched-tokens" not in instance.extra_args:
+        # An encoder reads a text in one piece: vllm 0.14.1, vllm/engine/arg_utils.py,
+        # _set_default_max_num_seqs_and_batched_tokens_args.
+        batched = max(batched, instance.max_model_len or model_length(model) or 0)
+    weights = _weights(instance, model, setting, element, sizes) // (tensor * pipeline)
+    weights += _adapters(instance, shape, tensor) // pipeline
+    activations = _activations(shape, batched, sequences, element, tensor, setting, rules)
+    activations += _encoder(instance, model, shape, batched, element, rules)
+    graphs = 0 if instance.enforce_eager else fact.integer(rules, "cuda_graphs") or 0
+    return weights, activations, graphs
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an instance needs of each of its GPUs, in bytes.
+
+    Attributes:
+        weights: Its weights.
+        activations: What it computes with.
+        graphs: CUDA graphs, where they count against the utilization.
+        outside: CUDA graphs, where they do not.
+        cache: The KV cache that it must have: of one request of a length worth serving, or what
+            `kv-cache-memory-bytes` sets.
+        request: The KV cache of that request.
+        grows: Whether it makes use of more KV cache.
+    """
+
+    weights: int
+    activations: int
+    graphs: int
+    outside: int
+    cache: int
+    request: int
+    grows: bool
+
+    @property
+    def total(self) -> int:
+        """All that counts against the utilization."""
+        return self.weights + self.activations + self.graphs + self.cache
+
+
+def least_memory(
+    instance: Instance,
+    model: Model | None,
+    setting: Setting,
+    rules: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+) -> Need | None:
+    """Return what an instance needs of each of its GPUs, or None where that is not known.
+
+    Args:
+        instance: The instance.
+        model: Its model, where something is known of it.
+        setting: Release and GPUs; accelerator `cuda`.
+        rules: `plan/data/memory.yml`.
+        sizes: Format to bytes, from `plan/data/dtypes.yml`.
+    """
+    if model is None or model.weights_bytes is None or not setting.gpus:
+        return None
+    shape = read_shape(model, rules, setting.release)
+    cache = read_cache(instance, model, shape, setting, rules, sizes) if shape is not None else None
+    if shape is None or cache is None:
+        return None
+    weights, activations, graphs = _beside_cache(instance, model, shape, setting, rules, sizes)
+    inside = graphs if setting.graphs_in_budget else 0
+    own = model_length(model)
+    # As much more as a length that the plan chooses is below what fits (`_rounded`).
+    floor = -(-(fact.integer(rules, "least_tokens") or 0) * 100 // 95)
+    tokens = instance.max_model_len or min(own or floor, floor)
+    request = cache.request_bytes(tokens)
+    given = whole_number(instance.extra_args.get("kv-cache-memory-bytes"))
+    fixed = given is not None and given > 0
+    # An encoder has none, and the plan still wants a byte of it.
+    least = given if given is not None and fixed else max(1, request)
+    return Need(
+        weights=weights,
+        activations=activations,
+        graphs=inside,
+        outside=graphs - inside,
+        cache=least,
+        request=request,
+        grows=not setting.pools and not fixed,
+    )
 
 
 def _check_heads(
@@ -596,8 +689,11 @@ def _activations(
     """Return the profile run's peak beside the weights, and what torch does not see."""
     width = 3 * -(-shape.intermediate // tensor) + 4 * shape.hidden
     forward = batched * width * element
+    # Instead of the sampler's, the profile run of a model that pools ends in the pooler's (vllm
+    # 0.14.1, vllm/v1/worker/gpu_model_runner.py, profile_run).
+    sampled = 0 if setting.pools else sequences
     sampler = (
-        sequences
+        sampled
         * shape.vocabulary
         * int(since(rules, "sampler_bytes_per_logit", setting.release) or 0)
     )

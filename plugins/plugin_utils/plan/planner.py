@@ -54,11 +54,14 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts impo
     removed_instances,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.kinds import (
+    POOLING,
     plan_kind,
     tool_parser,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import (
+    Need,
     Setting,
+    least_memory,
     model_length,
     plan_memory,
     read_shape,
@@ -92,6 +95,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.serving im
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings import (
     check_settings,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.sharing import share_gpus
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.variables import (
     check_variables,
 )
@@ -166,9 +170,16 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     gpus = usable_gpus(wanted, facts, removed, findings) if accelerator == "cuda" else []
     assigned = assign_gpus(wanted, gpus, findings)
     context = fact.integer(data.rules, "memory", "context") or 0
-    check_shared_memory(wanted, assigned, context, findings)
-    check_ram(wanted, facts, rules, accelerator, models, findings)
     host = _Host(wanted, facts, data, accelerator, runtime, gpus)
+    refused = share_gpus(
+        wanted,
+        assigned,
+        lambda one: _need(one, host, models[one.where], assigned[one.where]),
+        context,
+        findings,
+    )
+    check_shared_memory(wanted, assigned, context, refused, findings)
+    check_ram(wanted, facts, rules, accelerator, models, findings)
     instances = [
         _plan_instance(one, host, models[one.where], assigned[one.where], findings)
         for one in wanted.instances
@@ -208,6 +219,34 @@ class _Host:
     gpus: list[Gpu]
 
 
+def _setting(host: _Host, gpus: list[Gpu], dtype: str | None, kind: str) -> Setting:
+    return Setting(
+        accelerator=host.accelerator,
+        release=host.wanted.release,
+        graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
+        dtype=dtype or "float16",
+        gpus=gpus,
+        host=host.gpus,
+        pools=kind in POOLING,
+    )
+
+
+def _need(instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu]) -> Need | None:
+    """What an instance needs of its GPUs; what is wrong with it is told where it is planned."""
+    rules, told = fact.mapping(host.data.rules, "dtypes"), Findings()
+    architecture = check_architecture(instance, model, host.wanted, host.data, told)
+    kinds = fact.mapping(host.data.rules, "kinds")
+    served = plan_kind(instance, model, architecture, kinds, host.data.flags, told)
+    dtype = resolve_dtype(instance, model, gpus, rules, told)
+    return least_memory(
+        instance,
+        model,
+        _setting(host, gpus, dtype, served.kind),
+        fact.mapping(host.data.rules, "memory"),
+        fact.mapping(rules, "bytes"),
+    )
+
+
 def _plan_instance(
     instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu], findings: Findings
 ) -> dict[str, Any]:
@@ -235,14 +274,7 @@ def _plan_instance(
     memory = plan_memory(
         instance,
         model,
-        Setting(
-            accelerator=host.accelerator,
-            release=host.wanted.release,
-            graphs_in_budget=fact.dig(host.data.release, "cuda_graph_memory_in_budget") is True,
-            dtype=dtype or "float16",
-            gpus=gpus,
-            host=host.gpus,
-        ),
+        _setting(host, gpus, dtype, served.kind),
         fact.mapping(host.data.rules, "memory"),
         fact.mapping(rules, "bytes"),
         findings,

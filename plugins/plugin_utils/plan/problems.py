@@ -249,6 +249,10 @@ PROBLEMS: dict[str, Kind] = {
         "The instances on one GPU claim more than it has.",
         "Lower the utilizations to the sum in the message, or use other `gpus`.",
     ),
+    "gpu-too-small-for-all": Kind(
+        "The models on one GPU need more memory than it has.",
+        "Serve fewer or smaller ones on it, or lower the share that was set for one.",
+    ),
     "gpu-memory-in-use": Kind(
         "vLLM would find less free memory than it claims, and end.",
         "End what holds the memory (the message names it), or lower the utilization.",
@@ -380,6 +384,7 @@ NOTES: dict[str, str] = {
     "gpu-ecc": "A GPU counts memory errors.",
     "gpu-display": "A display uses the GPU's memory.",
     "gpu-mixed": "The GPUs of one instance differ.",
+    "gpu-shared": "Instances share a GPU, whose memory is divided by what each needs.",
     "gpu-memory-tight": "Free GPU memory is barely enough at this moment.",
     "adapter-not-on-host": "A LoRA adapter is not on the host, so its rank is not known.",
     "adapter-base-differs": "A LoRA adapter names another base than the model that is served.",
@@ -427,7 +432,7 @@ class Findings:
         """
         found: dict[str, Any] = {
             "code": code,
-            "where": where,
+            "where": one_line(where),
             "message": one_line(message),
             "remedy": one_line(remedy),
         }
@@ -444,7 +449,7 @@ class Findings:
             where: As in `problem`.
             message: One line.
         """
-        found = {"code": code, "where": where, "message": one_line(message)}
+        found = {"code": code, "where": one_line(where), "message": one_line(message)}
         if found not in self.notes:
             self.notes.append(found)
 

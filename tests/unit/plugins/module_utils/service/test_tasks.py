@@ -172,6 +172,31 @@ def test_a_first_run_starts_and_a_second_changes_nothing(host: Host, task: Task)
     assert host.systemd.done == done
 
 
+def test_a_server_makes_room_on_its_gpu_before_another_starts_there(host: Host, task: Task) -> None:
+    def wants(*instances: tuple[str, float]) -> dict[str, Any]:
+        (pattern,) = site()["instances"]
+        rows = [
+            {
+                **pattern,
+                "name": name,
+                "config": {**pattern["config"], "gpu-memory-utilization": share},
+                "environment": {"CUDA_VISIBLE_DEVICES": "GPU-1"},
+            }
+            for name, share in instances
+        ]
+        return site(accelerator="cuda", instances=rows)
+
+    def restarted() -> list[str]:
+        return [done.split()[-1] for done in host.systemd.done if done.startswith("restart")]
+
+    task(SITE, **wants(("m", 0.85)))
+    assert "After=" not in Path(host.paths.drop_in("m")).read_text()
+    task(SITE, **wants(("a", 0.4), ("m", 0.4)))
+    assert restarted() == ["vllm@m.service", "vllm@m.service", "vllm@a.service"]
+    assert "After=" not in Path(host.paths.drop_in("a")).read_text()
+    assert "After=vllm@a.service\n" in Path(host.paths.drop_in("m")).read_text()
+
+
 def test_a_host_of_schema_1_is_not_touched_and_can_go_back(host: Host, task: Task) -> None:
     release = Path(host.paths.releases_dir, "r1")
     release.mkdir(parents=True)

@@ -40,6 +40,7 @@ KEYS = {
     "instances",
     "change",
     "model",
+    "models",
     "hub",
     "proved",
     "problems",
@@ -90,9 +91,8 @@ def wanted_of(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts_of(case: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a case: a machine's, with a public model put on it, and changed."""
-    put = case.get("model")
-    if put is not None:
+    """Return the facts of a case: a machine's, with public models put on it, and changed."""
+    for put in [*case.get("models", []), *([case["model"]] if "model" in case else [])]:
         known = MODELS[put["like"]]
         facts["models"][put["path"]] = {
             "exists": True,

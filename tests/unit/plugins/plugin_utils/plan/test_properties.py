@@ -9,9 +9,11 @@ import copy
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,3 +257,59 @@ def test_overcommitment_is_seen_at_all(used, facts, release_data):
     ]
     plan = make_plan({"release": "0.14.1", "instances": wants}, facts("ac-3090"), release_data())
     assert "gpu-overcommitted" in {problem["code"] for problem in plan["problems"]}
+
+
+PUBLIC = yaml.safe_load(
+    (Path(__file__).parents[4] / "fixtures" / "plan" / "models.yml").read_text(encoding="utf-8")
+)
+
+
+@settings(max_examples=60)
+@given(machine=busy_machines(), data=st.data())
+def test_a_divided_gpu_is_never_overcommitted_and_each_plan_fits(
+    machine, data, facts, release_data
+):
+    gpus, wants = machine
+    found = facts("ac-3090")
+    found["host"]["memory_total_bytes"] = 1024 * GIB
+    found["gpu"]["gpus"] = gpus
+    for gpu in gpus:
+        gpu["memory_free_bytes"], gpu["processes"] = gpu["memory_total_bytes"], []
+    for name, known in PUBLIC.items():
+        model = copy.deepcopy(found["models"][MODEL])
+        model |= {"config": known["config"]}
+        model["weights"]["bytes"] = known["weights_bytes"]
+        found["models"][f"/srv/models/{name}"] = model
+    for want in wants:
+        want["model"] = "/srv/models/" + data.draw(st.sampled_from(sorted(PUBLIC)))
+        del want["revision"]
+        if data.draw(st.booleans()):
+            del want["gpu_memory_utilization"]
+    release = data.draw(st.sampled_from(["0.14.1", "0.26.0"]))
+    raw = {"release": release, "instances": wants}
+    plan = make_plan(raw, found, release_data(release))
+    shared = {note["where"] for note in plan["notes"] if note["code"] == "gpu-shared"}
+    shares = [one["config"]["gpu-memory-utilization"] for one in plan["instances"]]
+    for index, (want, share) in enumerate(zip(wants, shares, strict=True)):
+        where = f"vllm_instances[{index}].gpu_memory_utilization"
+        if where not in shared:
+            assert share == want.get("gpu_memory_utilization", 0.85)
+            continue
+        assert "gpu_memory_utilization" not in want
+        assert share == round(share, 3) <= 0.85
+        own = [one for one in plan["problems"] if f"[{index}]." in one["where"]]
+        assert not {one["code"] for one in own} & {"weights-do-not-fit", "max-model-len-too-long"}
+        assert not plan["instances"][index]["memory"]["budget_bytes"] <= sum(
+            plan["instances"][index]["memory"][key] for key in ("weights_bytes", "overhead_bytes")
+        )
+    for gpu in gpus:
+        users = [
+            (f"vllm_instances[{index}].gpu_memory_utilization", shares[index])
+            for index, one in enumerate(plan["instances"])
+            if gpu["uuid"] in one["gpus"]
+        ]
+        if any(where in shared for where, _share in users):
+            claimed = sum(math.ceil(gpu["memory_total_bytes"] * share) for _where, share in users)
+            # A context each, and CUDA graphs where the release does not count them.
+            beside = len(users) * (471859200 + (805306368 if release == "0.14.1" else 0))
+            assert claimed + beside <= gpu["memory_total_bytes"] + len(users)
