@@ -48,7 +48,10 @@ molecule: env env-hosts model ## Molecule scenarios (root); SCENARIO=default for
 	@SCENARIO='$(SCENARIO)' scripts/test molecule
 
 ## Measure
-.PHONY: bench-noop bench-first-run
+.PHONY: bench-noop bench-first-run test-gpu
+test-gpu: env model ## The whole path on this machine's NVIDIA GPUs (root); STEPS=a,b for some
+	@python tests/gpu/run $(if $(STEPS),--steps '$(STEPS)')
+
 bench-noop: env ## Time a run of site.yml that changes nothing beside ansible's setup and ping
 	@benchmarks/noop
 
