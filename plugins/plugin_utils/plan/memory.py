@@ -489,9 +489,14 @@ class Need:
     grows: bool
 
     @property
+    def margin(self) -> int:
+        """What is left for the error of what is estimated: a tenth of it."""
+        return (self.activations + self.graphs) // 10
+
+    @property
     def total(self) -> int:
         """All that counts against the utilization."""
-        return self.weights + self.activations + self.graphs + self.cache
+        return self.weights + self.activations + self.graphs + self.margin + self.cache
 
 
 def least_memory(

@@ -222,7 +222,7 @@ def _said(need: Need | None) -> str:
     if need is None:
         return "it is not known what it needs"
     parts = {"weights": need.weights, "activations": need.activations}
-    parts |= {"CUDA graphs": need.graphs, "KV cache": need.cache}
+    parts |= {"CUDA graphs": need.graphs, "margin": need.margin, "KV cache": need.cache}
     # What would be written 0.0 GiB is left out.
     used = [f"{what} {fact.gib(size)}" for what, size in parts.items() if size >= fact.GIB // 20]
     return f"it needs {fact.gib(need.total)}: {', '.join(used)}"
