@@ -11,7 +11,7 @@ other modules of this package are its parts; none of them reads a file, a clock 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
@@ -231,6 +231,11 @@ def _setting(host: _Host, gpus: list[Gpu], dtype: str | None, kind: str) -> Sett
     )
 
 
+def _with_flags(instance: Instance, flags: Mapping[str, Any]) -> Instance:
+    """Return an instance as if the user had set the plan's flags; the user's own win."""
+    return replace(instance, extra_args={**flags, **instance.extra_args}) if flags else instance
+
+
 def _need(instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu]) -> Need | None:
     """What an instance needs of its GPUs; what is wrong with it is told where it is planned."""
     rules, told = fact.mapping(host.data.rules, "dtypes"), Findings()
@@ -238,8 +243,9 @@ def _need(instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu])
     kinds = fact.mapping(host.data.rules, "kinds")
     served = plan_kind(instance, model, architecture, kinds, host.data.flags, told)
     dtype = resolve_dtype(instance, model, gpus, rules, told)
+    lora_flags = plan_adapters(instance, model, host.wanted, host.facts, host.data.flags, told)[1]
     return least_memory(
-        instance,
+        _with_flags(instance, lora_flags),
         model,
         _setting(host, gpus, dtype, served.kind),
         fact.mapping(host.data.rules, "memory"),
@@ -271,8 +277,11 @@ def _plan_instance(
     dtype = resolve_dtype(instance, model, gpus, rules, findings)
     registry = fact.mapping(host.data.registries, host.wanted.release)
     check_quantization(quantization(instance, model), instance, gpus, registry, dtype, findings)
+    adapters, lora_flags = plan_adapters(
+        instance, model, host.wanted, host.facts, host.data.flags, findings
+    )
     memory = plan_memory(
-        instance,
+        _with_flags(instance, lora_flags),
         model,
         _setting(host, gpus, dtype, served.kind),
         fact.mapping(host.data.rules, "memory"),
@@ -287,9 +296,6 @@ def _plan_instance(
         backend = plan_backend(instance, situation, gpus, host.data, findings)
     described = describe(instance, host.wanted, host.facts, model is not None)
     path = described["path"]
-    adapters, lora_flags = plan_adapters(
-        instance, model, host.wanted, host.facts, host.data.flags, findings
-    )
     config = build_config(
         instance, host.accelerator, path, {**served.flags, **lora_flags, **extra}, backend
     )
