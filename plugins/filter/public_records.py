@@ -15,7 +15,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.publis
 DOCUMENTATION = r"""
 name: public_records
 author: compute_plane.vllm contributors (@compute-plane)
-version_added: 0.2.0
+version_added: 0.1.0
 short_description: Endpoint records as others need them
 description:
   - Gives each endpoint record the address under which others reach the endpoint. A server that

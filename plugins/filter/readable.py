@@ -13,7 +13,7 @@ from ansible import constants
 DOCUMENTATION = r"""
 name: readable
 author: compute_plane.vllm contributors (@compute-plane)
-version_added: 0.2.0
+version_added: 0.1.0
 short_description: A text of several lines as Ansible prints it line by line
 description:
   - Ansible's default output prints a text of several lines as one line with C(\n) in it, unless its

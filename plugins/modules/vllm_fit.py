@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_fit
 short_description: Find which models a host can serve
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - compute_plane.vllm contributors (@compute-plane)
 description:
