@@ -165,6 +165,11 @@ def answer(raw: Mapping[str, Any], facts: Any, data: ReleaseData, fail: bool) ->
     """
     plan = make_plan(raw, facts, data)
     problems = plan["problems"]
+    if any(problem["code"] == "weights-do-not-fit" for problem in problems):
+        # Here, because few plans need it.
+        from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import fit
+
+        fit.say_what_would_fit(plan, raw, facts, data)
     lines = "\n".join(problem_line(problem) for problem in problems)
     if problems and fail:
         return {"changed": False, "failed": True, "msg": lines}

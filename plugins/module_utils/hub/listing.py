@@ -276,6 +276,7 @@ def _read(
             "incomplete": [],
         },
         "tokenizer": has_tokenizer(top),
+        "adapter": None,  # its matrices are read where they lie
         **described(
             {name: text for name, text in texts.items() if name in _paths(chosen or files)}
         ),

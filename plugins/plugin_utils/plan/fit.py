@@ -256,3 +256,59 @@ def render_fit(rows: Sequence[Mapping[str, Any]], release: str) -> str:
             keys = [f"{key}: {json.dumps(value)}" for key, value in row["instance"].items()]
             lines += [f"  - {keys[0]}", *(f"    {key}" for key in keys[1:])]
     return "\n".join(lines)
+
+
+def smaller(model: str, shipped: Mapping[str, Any]) -> list[str]:
+    """Return the quantized forms of a model that the collection knows, largest first.
+
+    Args:
+        model: Its repository.
+        shipped: `plan/data/candidates.yml`.
+    """
+    models = fact.mapping(shipped, "models")
+    own = model.rsplit("/", 1)[-1].lower()
+    known = fact.mapping(models, model, "config")
+    found = [
+        repo_id
+        for repo_id, other in models.items()
+        if repo_id != model
+        and own in repo_id.rsplit("/", 1)[-1].lower()
+        and fact.mapping(other, "config", "quantization_config")
+        and all(
+            fact.dig(other, "config", key) == value
+            for key, value in known.items()
+            if key in ("hidden_size", "num_hidden_layers", "vocab_size")
+        )
+    ]
+    return sorted(found, key=lambda one: -(fact.integer(models, one, "weights_bytes") or 0))
+
+
+def say_what_would_fit(
+    plan: Mapping[str, Any], raw: Mapping[str, Any], facts: Mapping[str, Any], data: ReleaseData
+) -> None:
+    """Add to the problem of a model that is too large which forms of it would fit, as planned.
+
+    Args:
+        plan: What `make_plan` returned; its remedies are changed.
+        raw: The wanted state that it was made from.
+        facts: The facts that it was made from.
+        data: The release's data.
+    """
+    shipped = fact.mapping(data.rules, "candidates")
+    for problem in plan["problems"]:
+        where = str(problem["where"])
+        if problem["code"] != "weights-do-not-fit" or not where.endswith("].model"):
+            continue
+        index = int(where[len("vllm_instances[") :].partition("]")[0])
+        wanted = fact.rows(raw, "instances")[index]
+        others = [
+            {**{key: value for key, value in wanted.items() if key != "revision"}, "model": other}
+            for other in smaller(str(wanted.get("model")), shipped)
+        ]
+        hub = str(raw.get("model_hub") or f"{raw.get('state_dir') or '/var/lib/vllm'}/hub")
+        known = with_shipped(facts, shipped, hub, [])
+        rows = [row for row in fit(raw, known, data, others) if row["fits"]]
+        if rows:
+            problem["remedy"] += (
+                f"; {rows[0]['model']} fits, with {rows[0]['max_model_len']} tokens of context"
+            )

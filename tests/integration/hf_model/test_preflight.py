@@ -281,7 +281,7 @@ def test_what_cannot_be_served_is_refused_within_seconds(virgin: Virgin) -> None
     for text in (
         "Ask for access at".lower(),
         "there is no model org/missing",
-        "set model: org/good, and extra_args: {enable_lora: true, max_lora_rank: 16",
+        "set model: org/good, and lora: {",
         "use the model that it was made from: model: org/good",
         "config_format: mistral",
         "consolidated.00.pth",

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_fit import read_models
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import answer
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.fit import (
     fit,
     name_of,
@@ -152,3 +153,35 @@ def test_all_that_is_wrong_with_the_list_is_said() -> None:
 def test_the_list_is_what_its_script_makes() -> None:
     argv = [sys.executable, str(ROOT / "scripts" / "candidates"), "--check"]
     assert subprocess.run(argv, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("machine", "model", "named"),
+    [
+        ("t4", QWEN7, QWEN7_AWQ),
+        ("rtx-3060", QWEN7, QWEN7_AWQ),
+        ("t4", "meta-llama/Llama-3.1-8B-Instruct", None),  # no form of it that a T4 can serve
+        ("ac-3090", QWEN72_AWQ, None),
+    ],
+)
+def test_a_refusal_names_a_form_of_the_model_that_would_fit(
+    machine: str, model: str, named: str | None, facts: Any, release_data: Any
+) -> None:
+    data = release_data("0.26.0")
+    found = with_shipped(facts(machine), data.rules["candidates"], HUB, [])
+    raw = {
+        "release": "0.26.0",
+        "accelerator": "cuda",
+        "instances": [{"name": "other", "model": TINY}, {"name": "m", "model": model, "gpus": [0]}],
+    }
+    raw["instances"][0]["port"] = 8001
+    raw["instances"][0]["gpu_memory_utilization"] = 0.14
+    raw["instances"][1]["gpu_memory_utilization"] = 0.85
+    result = answer(raw, found, data, fail=False)
+    (problem,) = [one for one in result["problems"] if one["code"] == "weights-do-not-fit"]
+    assert problem["where"] == "vllm_instances[1].model"
+    if named is None:
+        assert " fits, with " not in problem["remedy"]
+    else:
+        assert f"; {named} fits, with " in problem["remedy"]
+    assert problem["remedy"] in result["msg"]
