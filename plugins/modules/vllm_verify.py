@@ -196,7 +196,6 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import KINDS
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
     ARGUMENTS as LOCK_ARGUMENTS,
 )
@@ -211,6 +210,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.verifi
     address_of,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import LOCK
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import KINDS
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import ARGUMENTS
 
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import GENERATING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import (
     CONTROL_NODES,
     FINGERPRINT,
@@ -22,6 +21,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     limits,
     service_settings,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import GENERATING
 
 SCHEMA = 2
 _SUPERVISORS_PLACE = 3

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import (
-    GENERATING,
-    question_of,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import (
+    GENERATING,
+    question_of,
 )
 
 

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Protocol
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import (
     BRIEFLY,
     GENERATING,
     multipart,

@@ -15,14 +15,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import (
-    BRIEFLY,
-    GENERATING,
-    question_of,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import (
+    BRIEFLY,
+    GENERATING,
+    question_of,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite import Check
 

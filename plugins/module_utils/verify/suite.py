@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.kinds import GENERATING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import GENERATING
 
 SEVERITIES = ("error", "warning")
 

@@ -33,6 +33,8 @@ ORDER = (
 # Stricter than the order: all that these import, and all that import these.
 IMPORTS_ONLY = {"probe.py": {"common", "host", "gpu"}, "supervisor": set[str]()}
 IMPORTED_ONLY_BY = {"supervisor": {"status", "service"}, "probe.py": set[str]()}
+# What the supervisor and the modules ask of a server alike, below all else: it imports nothing here.
+BELOW_ALL = {"module_utils/supervisor/kinds.py"}
 # What each kind of plugin may import of the others.
 KINDS = {
     "module_utils": {"module_utils"},
@@ -99,6 +101,8 @@ def fault(path: str, name: str, target: str | None, relative: bool) -> str | Non
     if other not in KINDS[kind]:
         return f"{kind} must not import {other}"
     if {kind, other} != {"module_utils"} or folder(path) == folder(target):
+        return None
+    if target in BELOW_ALL and path not in BELOW_ALL:
         return None
     here, there = folder(path), folder(target)
     if here in IMPORTS_ONLY and there not in IMPORTS_ONLY[here]:

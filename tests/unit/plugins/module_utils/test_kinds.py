@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cheapest request of each kind, and the two places of one text."""
+"""The cheapest request of each kind."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import io
 import json
 import wave
 from email.parser import BytesParser
-from pathlib import Path
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common import kinds
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import kinds
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import KINDS
 
 # Answers of vLLM 0.14.1, shortened.
@@ -27,12 +26,6 @@ ANSWERS = {
     "classify": {"data": [{"label": "LABEL_1", "probs": [0.4, 0.6], "num_classes": 2}]},
     "transcribe": {"text": "", "usage": {"type": "duration", "seconds": 1}},
 }
-
-
-def test_the_supervisor_has_the_same_text() -> None:
-    folder = Path(kinds.__file__).parents[1]
-    one, other = (folder / place / "kinds.py" for place in ("common", "supervisor"))
-    assert one.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")
 
 
 def test_the_kinds_are_the_plans() -> None:
