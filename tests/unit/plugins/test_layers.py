@@ -33,7 +33,7 @@ ORDER = (
 # Stricter than the order: all that these import, and all that import these.
 IMPORTS_ONLY = {"probe.py": {"common", "host", "gpu"}, "supervisor": set[str]()}
 IMPORTED_ONLY_BY = {"supervisor": {"status", "service"}, "probe.py": set[str]()}
-# What the supervisor and the modules ask of a server alike, below all else: it imports nothing here.
+# What the supervisor and the modules ask of a server alike; it imports nothing of ours.
 BELOW_ALL = {"module_utils/supervisor/kinds.py"}
 # What each kind of plugin may import of the others.
 KINDS = {
