@@ -28,6 +28,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps i
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs import own_path
 
+# What ProtectHome=yes of the unit hides: systemd.exec(5).
+_HIDDEN = ("/home", "/root", "/run/user")
+
 
 class Own:
     """Somebody's own environment.
@@ -59,20 +62,30 @@ class Own:
         Raises:
             Failed: It is not, or cannot.
         """
-        if not os.access(os.path.join(self.path, "bin", "python"), os.X_OK):
+        python = os.path.join(self.path, "bin", "python")
+        if not os.access(python, os.X_OK):
             raise Failed(
                 f"vllm_runtime_venv: there is no virtual environment in {self.path} (bin/python is "
                 "missing); give the path of one that holds vLLM, or leave the variable out"
             )
-        path = os.path.realpath(self.path)
-        while path != "/":
-            mode = os.stat(path).st_mode
-            if not mode & 0o001:
+        # A venv's bin/python is a link to the Python that made it.
+        for place in (os.path.realpath(self.path), os.path.dirname(os.path.realpath(python))):
+            hidden = [home for home in _HIDDEN if f"{place}/".startswith(f"{home}/")]
+            if hidden:
                 raise Failed(
-                    f"vllm_runtime_venv: the service's user cannot enter {path} (mode "
-                    f"{mode & 0o7777:04o}); chmod o+x it, or keep the venv elsewhere"
+                    f"vllm_runtime_venv: the service cannot see {place}, since ProtectHome=yes "
+                    f"hides {hidden[0]} from it; make the venv elsewhere, with a Python that is "
+                    "installed for all users"
                 )
-            path = os.path.dirname(path)
+            path = place
+            while path != "/":
+                mode = os.stat(path).st_mode
+                if not mode & 0o001:
+                    raise Failed(
+                        f"vllm_runtime_venv: the service's user cannot enter {path} (mode "
+                        f"{mode & 0o7777:04o}); chmod o+x it, or keep the venv elsewhere"
+                    )
+                path = os.path.dirname(path)
 
     def prove(self, steps: Steps, expect: Mapping[str, Any]) -> None:
         """Prove it, and keep the answer.
