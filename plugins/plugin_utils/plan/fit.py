@@ -19,6 +19,8 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report imp
 
 # What is wrong with an instance at these keys has nothing to do with the model.
 _NOT_THE_MODELS = ("name", "host", "port")
+# What is wrong with the host for this model's sake.
+_FOR_THE_MODEL = ("memory-too-small", "disk-space")
 _FIRST = "vllm_instances[0]"
 # Stands for the commit of a model of which the collection itself tells; there is none like it.
 _NO_COMMIT = "0" * 40
@@ -148,8 +150,11 @@ def _row(
     why = [
         f"{problem['message']} — {problem['remedy']}"
         for problem in plan["problems"]
-        if problem["where"].startswith(_FIRST)
-        and problem["where"].removeprefix(f"{_FIRST}.") not in _NOT_THE_MODELS
+        if problem["code"] in _FOR_THE_MODEL
+        or (
+            problem["where"].startswith(_FIRST)
+            and problem["where"].removeprefix(f"{_FIRST}.") not in _NOT_THE_MODELS
+        )
     ]
     memory = planned["memory"]
     used = [row for row in fact.rows(facts, "gpu", "gpus") if row.get("uuid") in planned["gpus"]]

@@ -117,6 +117,16 @@ def test_what_is_wrong_with_the_host_is_not_the_models(fitted: Any, facts: Any) 
     assert row["fits"]
 
 
+def test_on_a_cpu_the_hosts_memory_counts(fitted: Any) -> None:
+    large, small = fitted(
+        "cpu-debian-12", [{"model": QWEN72_AWQ}, {"model": TINY}], accelerator="cpu"
+    )
+    assert not large["fits"]
+    assert "of memory" in large["why"][0]
+    assert small["fits"]
+    assert small["gpus"] == 0
+
+
 def test_the_report(fitted: Any) -> None:
     text = render_fit(fitted("t4", [{"model": QWEN7}, {"model": QWEN7_AWQ}]), "0.26.0")
     lines = text.splitlines()
