@@ -19,11 +19,13 @@ from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import (
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.fit import (
     fit,
-    name_of,
     render_fit,
     with_shipped,
 )
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import answered
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
+    answered,
+    name_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     shown,

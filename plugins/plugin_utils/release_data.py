@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -24,6 +24,8 @@ RULES = COLLECTION / "plugins" / "plugin_utils" / "plan" / "data"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MODELS = "models.yml"
+
+T = TypeVar("T")
 
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+_-]*")
 
@@ -85,35 +87,8 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
     )
 
 
-class Releases(Mapping[str, ReleaseData]):
-    """Each release's data, read when asked for.
-
-    Args:
-        releases_dir: The directory with one directory a release.
-        available: The releases.
-    """
-
-    def __init__(self, releases_dir: Path, available: tuple[str, ...]) -> None:
-        self._dir = releases_dir
-        self._available = available
-        self._read: dict[str, ReleaseData] = {}
-
-    def __getitem__(self, release: str) -> ReleaseData:
-        if release not in self._available:
-            raise KeyError(release)
-        if release not in self._read:
-            self._read[release] = load_release_data(self._dir, release)
-        return self._read[release]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._available)
-
-    def __len__(self) -> int:
-        return len(self._available)
-
-
-class OfReleases(Mapping[str, Mapping[str, Any]]):
-    """Something of each release; the others' are read when asked for, as few plans need them.
+class OfReleases(Mapping[str, T]):
+    """Something of each release, read when asked for, as few plans need the others'.
 
     Args:
         releases_dir: The directory with one directory a release.
@@ -122,20 +97,20 @@ class OfReleases(Mapping[str, Mapping[str, Any]]):
     """
 
     def __init__(
-        self, releases_dir: Path, available: tuple[str, ...], read: dict[str, Mapping[str, Any]]
+        self, releases_dir: Path, available: tuple[str, ...], read: dict[str, T] | None = None
     ) -> None:
         self._dir = releases_dir
         self._available = available
-        self._read = read
+        self._read = dict(read or {})
 
-    def __getitem__(self, release: str) -> Mapping[str, Any]:
+    def __getitem__(self, release: str) -> T:
         if release not in self._available:
             raise KeyError(release)
         if release not in self._read:
             self._read[release] = self.read(self._dir / release)
         return self._read[release]
 
-    def read(self, folder: Path) -> Mapping[str, Any]:
+    def read(self, folder: Path) -> T:
         """Read it from a release's directory."""
         raise NotImplementedError
 
@@ -146,7 +121,15 @@ class OfReleases(Mapping[str, Mapping[str, Any]]):
         return len(self._available)
 
 
-class Registries(OfReleases):
+class Releases(OfReleases[ReleaseData]):
+    """Each release's data."""
+
+    def read(self, folder: Path) -> ReleaseData:
+        """Read a release's directory."""
+        return load_release_data(folder.parent, folder.name)
+
+
+class Registries(OfReleases[Mapping[str, Any]]):
     """Each release's `models.yml`."""
 
     def read(self, folder: Path) -> Mapping[str, Any]:
@@ -154,7 +137,7 @@ class Registries(OfReleases):
         return _mapping(folder / MODELS, [])
 
 
-class Limits(OfReleases):
+class Limits(OfReleases[Mapping[str, Any]]):
     """Each release's data of accelerator cuda."""
 
     def read(self, folder: Path) -> Mapping[str, Any]:

@@ -12,7 +12,10 @@ from typing import Any
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import ceiling
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import snapshot_path
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import answered
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
+    answered,
+    name_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report import fill, table
@@ -28,13 +31,6 @@ _NO_COMMIT = "0" * 40
 HIGHEST_UTILIZATION = 0.95
 # A stream that people notice: a question and an answer of this many tokens together.
 STREAM = 4096
-
-
-def name_of(repo_id: str) -> str:
-    """Return a name for an instance of a repository: `Qwen/Qwen3-8B-AWQ` gives `qwen3-8b-awq`."""
-    words = repo_id.rstrip("/").rsplit("/", 1)[-1].lower()
-    kept = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in words)
-    return kept.strip("._-")[:63] or "model"
 
 
 def known_models(shipped: Mapping[str, Any], hub: str) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from ansible_collections.compute_plane.vllm.plugins.action.vllm_fit import read_
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import answer
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.fit import (
     fit,
-    name_of,
     render_fit,
     with_shipped,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import name_of
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 
 ROOT = Path(__file__).parents[5]
