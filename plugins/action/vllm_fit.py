@@ -12,9 +12,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import (
+    ActionModule as PlanAction,
+)
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import (
     hub_arguments,
     plain,
-    probe_arguments,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.fit import (
@@ -75,7 +77,7 @@ def read_models(given: Any) -> tuple[list[dict[str, Any]], list[str]]:
     return found, problems
 
 
-class ActionModule(ActionBase):
+class ActionModule(PlanAction):
     """Tells what a host can serve; changes nothing, in check mode or out of it."""
 
     _requires_connection = True
@@ -87,7 +89,7 @@ class ActionModule(ActionBase):
         Returns:
             `fit` (a row a model) and `report`; what failed otherwise.
         """
-        result = super().run(tmp, task_vars)
+        result = ActionBase.run(self, tmp, task_vars)
         arguments = plain(self.validate_argument_spec(argument_spec=ARGUMENTS)[1])
         folder = arguments.pop("releases_dir")
         token, given = arguments.pop("model_token"), arguments.pop("models")
@@ -104,27 +106,19 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": "\n".join(problems)}
         raw = {**arguments, "instances": models}
         wanted = read_wanted(raw, Findings())
-        probed = self._execute_module(
-            module_name="compute_plane.vllm.vllm_probe",
-            module_args=probe_arguments(wanted, data),
-            task_vars=task_vars,
-        )
-        if probed.get("failed") or not fact.mapping(probed, "facts"):
-            said = f"The host could not be probed: {probed.get('msg', 'no facts')}"
-            return {**result, **probed, "failed": True, "msg": said}
+        probed = self.probe(wanted, data, task_vars)
+        if probed.get("failed"):
+            return {**result, **probed}
         # What ships with the collection needs no question; a revision of the user's own does.
         named = [one["model"] for one in models if one.get("revision") is not None]
-        facts = with_shipped(plain(probed["facts"]), shipped, wanted.hub, named)
+        facts = with_shipped(probed["facts"], shipped, wanted.hub, named)
         asked = hub_arguments(wanted, facts, token)
         if asked is not None:
-            said = self._execute_module(
-                module_name="compute_plane.vllm.hf_model_info",
-                module_args={**asked, "timeout": 8 + _SECONDS_A_MODEL * len(asked["models"])},
-                task_vars=task_vars,
-            )
+            patience = 8 + _SECONDS_A_MODEL * len(asked["models"])
+            said = self.ask_hub({**asked, "timeout": patience}, task_vars)
             if said.get("failed"):
-                return {**result, **said, "changed": False}
-            facts = answered(facts, plain(said))
+                return {**result, **said}
+            facts = answered(facts, said)
         rows = fit(arguments, facts, data, models)
         report = render_fit(rows, str(arguments["release"]))
         return {**result, "changed": False, "fit": rows, "report": report}

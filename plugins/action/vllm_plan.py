@@ -189,6 +189,35 @@ class ActionModule(ActionBase):
     _requires_connection = True
     _supports_check_mode = True
 
+    def probe(
+        self, wanted: Wanted, data: ReleaseData, task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return what `vllm_probe` says of the host as plain data; a failed result has no facts."""
+        said = self._execute_module(
+            module_name="compute_plane.vllm.vllm_probe",
+            module_args=probe_arguments(wanted, data),
+            task_vars=task_vars,
+        )
+        if said.get("failed") or not fact.mapping(said, "facts"):
+            told = f"The host could not be probed: {said.get('msg', 'no facts')}"
+            return {**said, "failed": True, "msg": told, "changed": False}
+        return {"facts": plain(said["facts"])}
+
+    def ask_hub(
+        self, questions: Mapping[str, Any], task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return what `hf_model_info` says as plain data, or its failed result."""
+        said = self._execute_module(
+            module_name="compute_plane.vllm.hf_model_info",
+            module_args=dict(questions),
+            task_vars=task_vars,
+        )
+        if said.get("failed"):
+            told = f"The Hub could not be asked: {said.get('msg', 'no answer')}"
+            return {**said, "msg": told, "changed": False}
+        answers: dict[str, Any] = plain(said)
+        return answers
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
         """Run the task: one round trip, the probe; one more for models that the host lacks.
 
@@ -207,28 +236,17 @@ class ActionModule(ActionBase):
         data = load_release_data(releases_dir, raw.get("release"))
         # Said again, and reported, by the plan itself.
         wanted = read_wanted(raw, Findings())
-        probed = self._execute_module(
-            module_name="compute_plane.vllm.vllm_probe",
-            module_args=probe_arguments(wanted, data),
-            task_vars=task_vars,
-        )
-        if probed.get("failed") or not fact.mapping(probed, "facts"):
-            probed.setdefault("failed", True)
-            probed["msg"] = f"The host could not be probed: {probed.get('msg', 'no facts')}"
-            return {**result, **probed, "changed": False}
-        facts = plain(probed["facts"])
+        probed = self.probe(wanted, data, task_vars)
+        if probed.get("failed"):
+            return {**result, **probed}
+        facts = probed["facts"]
         facts = answered(facts, brought(told or {}, questions(wanted, facts)))
         asked = hub_arguments(wanted, facts, token) if ask else None
         if asked is not None:
-            said = self._execute_module(
-                module_name="compute_plane.vllm.hf_model_info",
-                module_args=asked,
-                task_vars=task_vars,
-            )
+            said = self.ask_hub(asked, task_vars)
             if said.get("failed"):
-                said["msg"] = f"The Hub could not be asked: {said.get('msg', 'no answer')}"
-                return {**result, **said, "changed": False}
-            facts = answered(facts, plain(said))
+                return {**result, **said}
+            facts = answered(facts, said)
         planned = answer(raw, facts, data, fail)
         if not planned.get("failed"):
             planned["hub_questions"] = questions(wanted, facts)
