@@ -13,6 +13,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import (
     ReleaseData,
     accelerator_data,
+    is_wsl,
 )
 
 # How the report and the plan name the three outcomes.
@@ -43,12 +44,25 @@ def check_driver(
     if not gpu:
         findings.note("facts-missing", "host", "the GPUs were not looked at")
         return None
+    if is_wsl(facts):
+        remedy, settings = _without_gpu(data)
+        findings.problem(
+            "wsl2",
+            "host",
+            "the host is WSL2, which has its GPU from Windows at /dev/dxg and not at /dev/nvidia0, "
+            "where the service opens it",
+            f"start Linux on the machine itself{remedy}",
+            settings,
+        )
+        return None
     if not seen and not gpus:
+        remedy, settings = _without_gpu(data)
         findings.problem(
             "no-gpu",
             "host",
             "no NVIDIA GPU is on the PCI bus",
-            "seat the GPU or pass it through to this machine, or set vllm_accelerator: cpu",
+            f"seat the GPU or pass it through to this machine{remedy}",
+            settings,
         )
         return None
     if driver.get("mismatch") is True:
@@ -80,6 +94,13 @@ def check_driver(
     else:
         _check_gpus(driver, gpus, data, findings)
     return _compatibility(driver, build, rule, data, findings)
+
+
+def _without_gpu(data: ReleaseData) -> tuple[str, dict[str, Any] | None]:
+    """What a host without a GPU can do with the release, as the end of a remedy."""
+    if not accelerator_data(data, "cpu"):
+        return "", None
+    return ", or set vllm_accelerator: cpu", {"vllm_accelerator": "cpu"}
 
 
 def _check_gpus(

@@ -20,9 +20,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import gpus
 MIB = 1024 * 1024
 READ = """
 import json, sys
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvidia_smi
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import Gpus
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
-print(json.dumps(Gpus(Host(), "/none", sys.argv[1], float(sys.argv[2])).result()))
+reader = Gpus(Host(), lambda: nvidia_smi, "/none", sys.argv[1], float(sys.argv[2]))
+print(json.dumps(reader.result()))
 """
 HAS_PYNVML = importlib.util.find_spec("pynvml") is not None
 SOURCES = [
@@ -96,6 +98,9 @@ def test_ac_3090(read, source):
         "cuda_memory_total_bytes": 24154 * MIB,
         "utilization_percent": 0,
         "power_limit_watts": 350.0,
+        "power_limit_default_watts": 350.0,
+        "power_limit_least_watts": 100.0,
+        "power_limit_most_watts": 366.0,
         "persistence_mode": True,
         "compute_mode": "default",
         "ecc": None,
@@ -104,6 +109,7 @@ def test_ac_3090(read, source):
         "display_attached": False,
         "pcie": {"generation": 1, "width": 16, "max_generation": 4, "max_width": 16},
         "pci_bus_id": "00000000:01:00.0",
+        "peers": [],
         "lost": False,
         "error": None,
         "processes": [],
@@ -160,6 +166,19 @@ def test_two_gpus_in_order(read, source):
         (1, "00000000:02:00.0"),
     ]
     assert gpus[0]["uuid"] != gpus[1]["uuid"]
+    peers = [[{"index": other, "path": "PHB", "p2p": False}] for other in (1, 0)]
+    assert [gpu["peers"] for gpu in gpus] == (peers if source == "pynvml" else [None, None])
+
+
+@pytest.mark.skipif(not HAS_PYNVML, reason="nvidia-ml-py is not installed")
+def test_two_gpus_with_a_bridge(read):
+    bridged = "[gpu]\nnvlinks = 4\npeer_access = 1\nancestor = 50\n"
+    gpus = read(f"[machine]\n{bridged * 2}[gpu]\n", "pynvml")["gpus"]
+    assert [[(one["index"], one["path"], one["p2p"]) for one in gpu["peers"]] for gpu in gpus] == [
+        [(1, "NV4", True), (2, "SYS", True)],
+        [(0, "NV4", True), (2, "SYS", True)],
+        [(0, "PHB", False), (1, "PHB", False)],
+    ]
 
 
 @pytest.mark.parametrize("source", SOURCES)
