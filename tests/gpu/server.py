@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "plugins" / "module_utils"
 _MAIN = (
     f"import sys; sys.path.insert(0, {str(FOLDER)!r}); "
-    "from supervisor.process import main; sys.exit(main())"
+    "from supervisor.main import main; sys.exit(main())"
 )
 RESTART_SECONDS = 2.0  # as the unit has it
 GAVE_UP = 69
@@ -132,6 +132,13 @@ class Server:
         self.plan = entry
         self.config: dict[str, Any] = dict(entry["config"])
         self.served_model_name = self.config["served-model-name"]
+        self.options: list[str] = []
+        if entry["on_demand"] is not None:
+            self.config["uds"] = str(self.folder / "server.sock")
+            self.options += ["--on-demand", f"--sleep-level={instance.get('sleep_level', 0)}"]
+            self.options.append(f"--sleep-memory={entry['on_demand'].get('sleep_memory', 0)}")
+        if accelerator == "cpu":
+            self.config.pop("enable-sleep-mode", None)  # it would not start
         inherited = {
             key: value
             for key, value in os.environ.items()
@@ -205,7 +212,7 @@ class Server:
     def _run(self, config: Path) -> None:
         command = [str(self.venv / "bin" / "python"), "-I", "-S", "-c", _MAIN]
         command += [f"--name={self.name}", f"--vllm={self.venv}/bin/vllm", f"--config={config}"]
-        command += ["--drain=5", "--start-timeout=400"]
+        command += ["--drain=5", "--start-timeout=400", *self.options]
         if "gpu-memory-utilization" in self.config:
             command += ["--device=/dev/nvidiactl", "--device=/dev/nvidia-uvm"]
         while not self.stopping:
@@ -302,6 +309,19 @@ class Server:
         )
         ids = answer["choices"][0].get("token_ids")
         return list(ids) if ids else [answer["choices"][0]["text"]]
+
+    def text(self, prompt: str, tokens: int = 24) -> str:
+        """The most likely words after a prompt."""
+        answer = self.request(
+            "/v1/completions",
+            {
+                "model": self.served_model_name,
+                "prompt": prompt,
+                "max_tokens": tokens,
+                "temperature": 0,
+            },
+        )
+        return str(answer["choices"][0]["text"])
 
     def phases(self) -> dict[str, float]:
         """Seconds from the start at which each phase was seen first in the log."""

@@ -16,13 +16,13 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import profiles
-from machine import RELEASE, fill, make_model, say
+from machine import SMALL, fill, make_model
 from server import ROOT, Failed, Server
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import (
@@ -65,6 +65,13 @@ class Context:
     servers: list[Server] = field(default_factory=list)
     runners: dict[int, client.BenchClient] = field(default_factory=dict)
     importing: set[int] = field(default_factory=set)
+    sites: dict[str, Any] = field(default_factory=dict)
+    step: threading.local = field(default_factory=threading.local)
+
+    def keep(self, result: Mapping[str, Any]) -> None:
+        """Write what the present step has found so far, which may be cut off."""
+        path = self.results / f"{self.step.name}.partial"
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
     def left(self, most: float, reserve: float = 0.0) -> float:
         """Seconds that something may take: the least of a limit and what is left of the run.
@@ -127,7 +134,8 @@ class Context:
     @contextlib.contextmanager
     def serve(self, name: str, instance: dict[str, Any], **more: Any) -> Iterator[Server]:
         """A server that is stopped, and whose log is kept, whatever happens."""
-        server = Server(name, self.work, self.venv, instance, self.accelerator, **more)
+        venv = more.pop("venv", self.venv)
+        server = Server(name, self.work, venv, instance, self.accelerator, **more)
         self.servers.append(server)
         try:
             with server:
@@ -216,6 +224,16 @@ def pynvml_used(gpu: Gpu) -> int | None:
     return int(answer.stdout) << 20 if answer.stdout.strip().isdigit() else None
 
 
+def used_by(pids: Collection[int]) -> int:
+    """Bytes of GPU memory that processes use, others on the same GPU left out."""
+    answer = subprocess.run(
+        ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = re.findall(r"^(\d+), (\d+)$", answer.stdout, re.MULTILINE)
+    return sum(int(size) << 20 for pid, size in found if int(pid) in pids)
+
+
 def described(server: Server) -> dict[str, Any]:
     """A server's settings, what the plan says of its memory, and what the engine says."""
     log = "\n".join(line for _at, line in server.lines)
@@ -281,6 +299,27 @@ _SMOKE = textwrap.dedent("""
         t = time.perf_counter(); b.copy_(a)
         torch.cuda.synchronize(0); torch.cuda.synchronize(1)
         found["peer_bytes_per_second"] = a.numel() / (time.perf_counter() - t)
+    try:
+        import pynvml
+        pynvml.nvmlInit()
+        def ask(name, *arguments):
+            try:
+                return getattr(pynvml, name)(*arguments)
+            except (pynvml.NVMLError, AttributeError) as error:
+                return str(error)
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        found["nvml"] = {
+            "links": [[ask("nvmlDeviceGetNvLinkState", h, n) for n in range(18)] for h in handles],
+            "link_versions": [ask("nvmlDeviceGetNvLinkVersion", h, 0) for h in handles],
+            "pairs": [
+                {"ancestor": ask("nvmlDeviceGetTopologyCommonAncestor", a, b),
+                 "p2p": {name: ask("nvmlDeviceGetP2PStatus", a, b, number) for number, name in
+                         enumerate(("read", "write", "nvlink", "atomics", "pci"))}}
+                for a in handles for b in handles if a is not b
+            ],
+        }
+    except Exception as error:
+        found["nvml"] = repr(error)
     print(json.dumps(found))
 """)
 
@@ -329,6 +368,13 @@ def _other_sites(site: Path) -> list[Path]:
     return [Path(pth.read_text().strip())] if pth.exists() else []
 
 
+def _started(context: Context, server: Server, seconds: float = START_SECONDS) -> dict[str, Any]:
+    """Start a server; returns how long it took and what it says of itself."""
+    server.start()
+    ready = round(server.wait_ready(context.left(seconds)), 2)
+    return {"ready_seconds": ready, **described(server)}
+
+
 def _serve_and_measure(
     context: Context,
     gpu: Gpu,
@@ -341,10 +387,8 @@ def _serve_and_measure(
     result: dict[str, Any] = {"shape": context.shape, "streams": list(streams)}
     context.begin_runner(gpu)
     with context.serve(name, context.instance(gpu, **keys), caches=caches) as server:
-        server.start()
-        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
+        result.update(_started(context, server))
         result["memory_used_bytes"] = pynvml_used(gpu)
-        result.update(described(server))
         try:
             result["benchmark"] = context.bench(server, gpu, streams, repeats)
         except client.BenchClientError as error:
@@ -360,11 +404,11 @@ def _serve_and_measure(
                 )
             }  # fmt: skip
         result["stop_seconds"] = round(server.stop(), 2)
-    result["memory_used_after_bytes"] = _released(gpu)
+    result["memory_used_after_bytes"] = released(gpu)
     return result
 
 
-def _released(gpu: Gpu, seconds: float = 10) -> int | None:
+def released(gpu: Gpu, seconds: float = 10) -> int | None:
     """What is in use of a GPU soon after a server has ended."""
     until, used = time.monotonic() + seconds, pynvml_used(gpu)
     while used and used > 64 << 20 and time.monotonic() < until:
@@ -408,9 +452,7 @@ def profile(context: Context, gpu: Gpu) -> dict[str, Any]:
     )
     result: dict[str, Any] = {}
     with context.serve("profile", instance, caches="graphs") as server:
-        server.start()
-        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
-        result.update(described(server))
+        result.update(_started(context, server))
         for streams in (1, 16):
             for path in folder.rglob("*.json*"):
                 path.unlink()
@@ -444,7 +486,15 @@ def flash(context: Context, gpu: Gpu) -> dict[str, Any]:
     )
 
 
-def _option(name: str, streams: tuple[int, ...] = (1, 16), **keys: Any) -> Step:
+def option(name: str, streams: tuple[int, ...] = (1, 16), **keys: Any) -> Step:
+    """A step that measures one change of the settings with graphs.
+
+    Args:
+        name: Of the step.
+        streams: The loads.
+        keys: Of the instance.
+    """
+
     def run(context: Context, gpu: Gpu) -> dict[str, Any]:
         given = {"attention_backend": "TRITON_ATTN", **keys}
         return _serve_and_measure(context, gpu, name, streams, caches="common", **given)
@@ -455,60 +505,79 @@ def _option(name: str, streams: tuple[int, ...] = (1, 16), **keys: Any) -> Step:
 
 def weights(context: Context, gpu: Gpu) -> dict[str, Any]:
     """Write random weights to the disk, for what needs weights that can be read again."""
-    make_model(context.model("random"), context.shape, context.tokenizer)
+    make_model(context.model("random"), context.shape, context.tokenizer, files=4)
     began = time.monotonic()
     device = f"cuda:{gpu.index}" if context.accelerator == "cuda" else "cpu"
     fill(context.model("random"), context.venv, device, context.clean_environment())
     seconds = time.monotonic() - began
-    size = (context.model("random") / "model.safetensors").stat().st_size
+    size = sum(one.stat().st_size for one in context.model("random").glob("*.safetensors"))
     return {"seconds": round(seconds, 1), "bytes": size}
+
+
+SLEEPS = {"VLLM_SERVER_DEV_MODE": "1", "WATCHDOG_USEC": str(3_600_000_000)}
+"""Opens the paths for sleep; the supervisor would take sleep for a hang."""
+
+
+def _sleeper(context: Context, gpu: Gpu, **keys: Any) -> dict[str, Any]:
+    """An instance that can sleep."""
+    extra = {"enable-sleep-mode": True, "enable-prefix-caching": False}
+    return context.instance(gpu, attention_backend="TRITON_ATTN", **{"extra_args": extra, **keys})
+
+
+def _to_sleep(server: Server, level: int) -> float:
+    """Put a server to sleep; returns the seconds that took."""
+    began = time.monotonic()
+    server.request(f"/sleep?level={level}", {}, 60)
+    return round(time.monotonic() - began, 3)
+
+
+def _wake(server: Server, level: int) -> dict[str, Any]:
+    """Wake a server up and have it compute 32 tokens; returns the seconds and the tokens."""
+    row: dict[str, Any] = {}
+    began = time.monotonic()
+    if level == 1:
+        server.request("/wake_up", {}, 60)
+    else:
+        server.request("/wake_up?tags=weights", {}, 60)
+        row["wake_weights_seconds"] = round(time.monotonic() - began, 3)
+        server.request("/collective_rpc", {"method": "reload_weights"}, 120)
+        row["reload_seconds"] = round(time.monotonic() - began, 3)
+        server.request("/wake_up?tags=kv_cache", {}, 60)
+    row["wake_seconds"] = round(time.monotonic() - began, 3)
+    server.complete(1)
+    row["first_token_seconds"] = round(time.monotonic() - began, 3)
+    row["answer"] = server.complete(32)
+    return row
+
+
+def _turns(server: Server, gpu: Gpu, result: dict[str, Any]) -> list[int]:
+    """Sleep and wake twice at either level; returns what the server answered before."""
+    before = server.complete(32)
+    result["answers_repeat"] = server.complete(32) == before
+    awake = pynvml_used(gpu)
+    result["awake_bytes"] = awake
+    for level in (1, 2):
+        for turn in range(2):
+            row: dict[str, Any] = {"sleep_seconds": _to_sleep(server, level)}
+            time.sleep(1)
+            asleep = pynvml_used(gpu)
+            row["asleep_bytes"] = asleep
+            if awake and asleep is not None:
+                row["freed_percent"] = round(100 * (awake - asleep) / awake, 1)
+            row.update(_wake(server, level))
+            row["same_answer"] = row.pop("answer") == before
+            result[f"level_{level}_turn_{turn}"] = row
+    return before
 
 
 def sleep(context: Context, gpu: Gpu) -> dict[str, Any]:
     """Sleep and wake at levels 1 and 2 with weights from a file, beside a stop and a start."""
-    instance = context.instance(
-        gpu,
-        model=str(context.model("random")),
-        attention_backend="TRITON_ATTN",
-        extra_args={"enable-sleep-mode": True, "enable-prefix-caching": False},
-    )
+    instance = _sleeper(context, gpu, model=str(context.model("random")))
     result: dict[str, Any] = {}
-    # The supervisor would take sleep for a hang.
-    environment = {"VLLM_SERVER_DEV_MODE": "1", "WATCHDOG_USEC": str(3_600_000_000)}
-    with context.serve("sleep", instance, environment=environment, caches="graphs") as server:
-        server.start()
-        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
-        result.update(described(server))
+    with context.serve("sleep", instance, environment=SLEEPS, caches="graphs") as server:
+        result.update(_started(context, server))
         result["load_page_cache"] = "warm"
-        before = server.complete(32)
-        result["answers_repeat"] = server.complete(32) == before
-        awake = pynvml_used(gpu)
-        result["awake_bytes"] = awake
-        for level in (1, 2):
-            for turn in range(2):
-                row: dict[str, Any] = {}
-                began = time.monotonic()
-                server.request(f"/sleep?level={level}", {}, 60)
-                row["sleep_seconds"] = round(time.monotonic() - began, 3)
-                time.sleep(1)
-                asleep = pynvml_used(gpu)
-                row["asleep_bytes"] = asleep
-                if awake and asleep is not None:
-                    row["freed_percent"] = round(100 * (awake - asleep) / awake, 1)
-                began = time.monotonic()
-                if level == 1:
-                    server.request("/wake_up", {}, 60)
-                else:
-                    server.request("/wake_up?tags=weights", {}, 60)
-                    row["wake_weights_seconds"] = round(time.monotonic() - began, 3)
-                    server.request("/collective_rpc", {"method": "reload_weights"}, 120)
-                    row["reload_seconds"] = round(time.monotonic() - began, 3)
-                    server.request("/wake_up?tags=kv_cache", {}, 60)
-                row["wake_seconds"] = round(time.monotonic() - began, 3)
-                after = server.complete(32)
-                row["first_token_seconds"] = round(time.monotonic() - began, 3)
-                row["same_answer"] = after == before
-                result[f"level_{level}_turn_{turn}"] = row
+        before = _turns(server, gpu, result)
         result["stop_seconds"] = round(server.stop(), 2)
         server.lines.append((time.monotonic(), "--- stopped, started again with warm caches ---"))
         first = len(server.lines)
@@ -520,6 +589,211 @@ def sleep(context: Context, gpu: Gpu) -> dict[str, Any]:
         server.lines = server.lines[first:]
         result["warm_phases_seconds"], result["warm_engine"] = server.phases(), server.figures()
         result["same_answer_after_start"] = server.complete(32) == before
+    return result
+
+
+def sleep_words(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """Sleep and wake of the small model, whose answer after it must be the one before."""
+    model = str(context.work / "models" / SMALL)
+    extra = {"enable-sleep-mode": True, "enable-prefix-caching": False}
+    instance = _sleeper(context, gpu, model=model, max_model_len=2048, extra_args=extra)
+    result: dict[str, Any] = {}
+    question = "The capital of France is"
+    with context.serve("sleep-words", instance, environment=SLEEPS, caches="words") as server:
+        server.start()
+        result["ready_seconds"] = round(server.wait_ready(context.left(START_SECONDS)), 2)
+        result["words"] = server.text(question)
+        _turns(server, gpu, result)
+        result["same_words"] = server.text(question) == result["words"]
+    turns = [row for key, row in result.items() if key.startswith("level_")]
+    if not (result["same_words"] and all(row["same_answer"] for row in turns)):
+        result["failed"] = "the answers after sleep are not those before"
+    return result
+
+
+def switch(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """Two servers of the shape on one GPU, one asleep while the other serves; and one robbed."""
+    result: dict[str, Any] = {"turns": []}
+
+    def used() -> int | None:
+        """What both take together."""
+        return used_by([pid for one, _answer in servers for pid in one.pids(".")])
+
+    path = str(context.model("random"))
+    servers: list[tuple[Server, list[int]]] = []
+    with contextlib.ExitStack() as stack:
+        for number, name in enumerate(("switch-a", "switch-b")):
+            instance = _sleeper(
+                context, gpu, model=path, name=name, port=18040 + 2 * gpu.index + number
+            )
+            one = stack.enter_context(
+                context.serve(name, instance, environment=SLEEPS, caches="starts")
+            )
+            one.start()
+            result[f"{name}_ready_seconds"] = round(one.wait_ready(context.left(300)), 2)
+            servers.append((one, one.complete(32)))
+            result[f"{name}_awake_bytes"] = used()
+            result[f"{name}_first_sleep_seconds"] = _to_sleep(one, 1)
+            result[f"{name}_asleep_bytes"] = used()
+            context.keep(result)
+        _wake(servers[0][0], 1)
+        awake = 0
+        for level in (1, 1, 2, 2):
+            away, (back, answer) = servers[awake][0], servers[1 - awake]
+            began = time.monotonic()
+            row: dict[str, Any] = {"level": level, "sleep_seconds": _to_sleep(away, level)}
+            row["both_asleep_bytes"] = used()
+            slept = 1 if len(result["turns"]) < 3 else 2  # at which level the other one sleeps
+            row["woken_from"] = slept
+            row.update(_wake(back, slept))
+            row["same_answer"] = row.pop("answer") == answer
+            row["switch_seconds"] = round(row["sleep_seconds"] + row["first_token_seconds"], 3)
+            row["with_answers_seconds"] = round(time.monotonic() - began, 3)
+            row["awake_bytes"] = used()
+            result["turns"].append(row)
+            awake = 1 - awake
+        context.keep(result)
+        if gpu.total_bytes:
+            sleeping, answer = servers[1 - awake]
+            result["robbed"] = _robbed(context, gpu, sleeping, answer)
+    return result
+
+
+def _robbed(context: Context, gpu: Gpu, server: Server, answer: list[int]) -> dict[str, Any]:
+    """Wake a server up whose memory another process has taken meanwhile; it sleeps at level 2."""
+    # So much that 6 GiB stay free.
+    row: dict[str, Any] = {
+        "held_bytes": (gpu.total_bytes or 0) - (pynvml_used(gpu) or 0) - (6 << 30)
+    }
+    readies, ends = len(server.readies), len(server.ends)
+    holder = hold(context, gpu, row["held_bytes"])
+    try:
+        began = time.monotonic()
+        try:
+            server.request("/wake_up?tags=weights", {}, 60)
+            row["wake_up"] = "200"
+        except OSError as error:
+            row["wake_up"] = str(error)
+        until = time.monotonic() + context.left(20)
+        while len(server.ends) == ends and time.monotonic() < until:
+            time.sleep(0.2)
+        row["ended_seconds"] = (
+            round(server.ends[-1][0] - began, 1) if len(server.ends) > ends else None
+        )
+        with contextlib.suppress(OSError, ValueError):
+            row["verdict"] = _short(json.loads((server.folder / "verdict.json").read_text()))
+        row["log"] = [line for _at, line in server.lines if re.search(r"rror|out of memory", line)][
+            -12:
+        ]
+    finally:
+        holder.kill()
+        holder.wait()
+    gone = time.monotonic()
+    if row["ended_seconds"] is None:
+        try:
+            woken = _wake(server, 2)
+            row["same_answer"] = woken.pop("answer") == answer
+            row["woken_again"] = woken
+        except OSError as error:
+            row["woken_again"] = str(error)
+    until = gone + context.left(150)
+    while row["ended_seconds"] is not None and time.monotonic() < until:
+        if len(server.readies) > readies:
+            row["healed_seconds"] = round(server.readies[-1] - gone, 1)
+            break
+        time.sleep(0.2)
+    return row
+
+
+def _short(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a verdict is kept."""
+    return {key: verdict.get(key) for key in ("state", "summary", "cause", "evidence")}
+
+
+def forget_pages(folder: Path) -> None:
+    """Have the kernel drop a model's files from its page cache."""
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def starting(
+    name: str,
+    *,
+    caches: str = "starts",
+    cold_pages: bool = False,
+    moved: bool = False,
+    **keys: Any,
+) -> Callable[[Context, Gpu], dict[str, Any]]:
+    """A step that starts a server of the shape with weights from files, until its first token.
+
+    Args:
+        name: Of the step.
+        caches: Directory of compiled code.
+        cold_pages: Whether the weights are dropped from the page cache before.
+        moved: Whether the environment is another copy, as after an installation.
+        keys: Of the instance.
+    """
+
+    def run(context: Context, gpu: Gpu) -> dict[str, Any]:
+        instance = context.instance(
+            gpu, model=str(context.model("random")), attention_backend="TRITON_ATTN", **keys
+        )
+        venv = context.venv
+        if moved:
+            venv = context.work / "copied" / context.venv.name
+            if not venv.exists():
+                shutil.copytree(context.venv, venv, symlinks=True)
+                script = venv / "bin" / "vllm"
+                text = script.read_text(encoding="utf-8")
+                script.write_text(text.replace(str(context.venv), str(venv)), encoding="utf-8")
+        if cold_pages:
+            forget_pages(context.model("random"))
+        result: dict[str, Any] = {"cold_pages": cold_pages}
+        with context.serve(name, instance, caches=caches, venv=venv) as server:
+            result.update(_started(context, server, 300))
+            result.pop("plan", None)
+            result["stop_seconds"] = round(server.stop(), 2)
+        return result
+
+    run.__doc__ = f"A start: {name}."
+    return run
+
+
+_IMPORTS = """
+import sys, time
+began = time.perf_counter()
+import torch
+torch_at = time.perf_counter() - began
+import vllm.entrypoints.openai.api_server
+print(torch_at, time.perf_counter() - began, len(sys.modules))
+"""
+
+
+def imports(context: Context, gpu: Gpu) -> dict[str, Any]:  # noqa: ARG001 - no GPU is used
+    """What importing the server costs, and what of it."""
+    result: dict[str, Any] = {"seconds": []}
+    python = str(context.venv / "bin/python")
+    for _turn in range(3):
+        done = subprocess.run(
+            [python, "-I", "-c", _IMPORTS], capture_output=True, text=True, check=True,
+            env=context.clean_environment(), timeout=context.left(120),
+        )  # fmt: skip
+        words = done.stdout.split()[-3:]
+        result["seconds"].append([round(float(words[0]), 2), round(float(words[1]), 2)])
+        result["modules"] = int(words[2])
+    done = subprocess.run(
+        [python, "-I", "-X", "importtime", "-c", _IMPORTS], capture_output=True, text=True,
+        check=True, env=context.clean_environment(), timeout=context.left(120),
+    )  # fmt: skip
+    own: dict[str, float] = {}
+    for found in re.finditer(
+        r"^import time:\s+(\d+) \|\s+\d+ \| *([\w.]+)$", done.stderr, re.MULTILINE
+    ):
+        package = found[2].split(".")[0]
+        own[package] = own.get(package, 0.0) + int(found[1]) / 1e6
+    largest = sorted(own.items(), key=lambda item: -item[1])[:15]
+    result["packages_seconds"] = {name: round(value, 2) for name, value in largest}
     return result
 
 
@@ -545,16 +819,14 @@ def faults(context: Context, gpu: Gpu) -> dict[str, Any]:
             while time.monotonic() < until and len(server.readies) == readies:
                 if len(server.ends) > ends and "ended_seconds" not in row:
                     row["ended_seconds"] = round(server.ends[-1][0] - began, 1)
-                    row["memory_used_after_bytes"] = _released(gpu, 3)
+                    row["memory_used_after_bytes"] = released(gpu, 3)
                 time.sleep(0.2)
             stop.set()
             if len(server.readies) > readies:
                 row["healed_seconds"] = round(server.readies[-1] - began, 1)
             with contextlib.suppress(OSError, ValueError):
                 verdict = json.loads((server.folder / "verdict.json").read_text())
-                row["verdict"] = {
-                    key: verdict[key] for key in ("state", "summary", "cause", "evidence")
-                }
+                row["verdict"] = _short(verdict)
             row["memory_used_bytes"] = pynvml_used(gpu)
             result[name] = row
             if "healed_seconds" not in row:
@@ -579,29 +851,41 @@ def _stop_under_load(server: Server, gpu: Gpu) -> dict[str, Any]:
     time.sleep(2)
     seconds = server.stop()
     stop.set()
-    return {"seconds": round(seconds, 2), "memory_used_bytes": _released(gpu, 5)}
+    return {"seconds": round(seconds, 2), "memory_used_bytes": released(gpu, 5)}
 
 
-_HOLD = (
+HOLD = (
     "import torch,sys,time; x=torch.empty(int(sys.argv[1]),dtype=torch.uint8,device='cuda');"
     "print('held',flush=True); time.sleep(300)"
 )
 
 
-def _memory_taken(context: Context, gpu: Gpu) -> dict[str, Any]:
-    """Start while another process holds so much that the budget is not free."""
-    hold = int((gpu.total_bytes or 0) - RTX_3090_BUDGET / 2)
+def hold(context: Context, gpu: Gpu, size: int) -> subprocess.Popen[bytes]:
+    """A process that holds memory of a GPU; it ends by itself after five minutes.
+
+    Args:
+        context: What all steps share.
+        gpu: Which.
+        size: Bytes.
+    """
     holder = subprocess.Popen(
-        [context.venv / "bin/python", "-c", _HOLD, str(hold)],
+        [context.venv / "bin/python", "-c", HOLD, str(size)],
         stdout=subprocess.PIPE,
         env={**context.clean_environment(), "CUDA_VISIBLE_DEVICES": str(gpu.uuid)},
     )
+    if holder.stdout is None or not holder.stdout.readline():
+        raise Failed("the memory could not be taken")
+    return holder
+
+
+def _memory_taken(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """Start while another process holds so much that the budget is not free."""
+    size = int((gpu.total_bytes or 0) - RTX_3090_BUDGET / 2)
+    holder = hold(context, gpu, size)
     try:
-        if holder.stdout is None or not holder.stdout.readline():
-            raise Failed("the memory could not be taken")
         instance = context.instance(gpu, attention_backend="TRITON_ATTN", enforce_eager=True)
         with context.serve("taken", instance, caches="common") as server:
-            row: dict[str, Any] = {"plan_problems": server.problems, "held_bytes": hold}
+            row: dict[str, Any] = {"plan_problems": server.problems, "held_bytes": size}
             began = time.monotonic()
             server.start()
             until = began + context.left(120)
@@ -610,9 +894,7 @@ def _memory_taken(context: Context, gpu: Gpu) -> dict[str, Any]:
             row["ended_seconds"] = round(time.monotonic() - began, 1)
             with contextlib.suppress(OSError, ValueError):
                 verdict = json.loads((server.folder / "verdict.json").read_text())
-                row["verdict"] = {
-                    key: verdict[key] for key in ("state", "summary", "cause", "evidence")
-                }
+                row["verdict"] = _short(verdict)
             holder.kill()
             holder.wait()
             gone, readies = time.monotonic(), len(server.readies)
@@ -641,152 +923,3 @@ def parallel(context: Context, gpu: Gpu) -> dict[str, Any]:
         tensor_parallel_size=2,
         gpus=[one.uuid for one in two],
     )
-
-
-def playbooks(context: Context, gpu: Gpu) -> dict[str, Any]:
-    """site.yml twice, status.yml and tune.yml on a throwaway host with systemd over this machine.
-
-    With the small model, since the suite of checks asks for words that mean something.
-    """
-    import host
-
-    pack = context.work / "pack" if (context.work / "pack").is_dir() else None
-    model = context.work / "pack" / "model" if pack is not None else context.tokenizer
-    if not (model / "model.safetensors").exists():
-        raise Failed("the pack has no model whose words mean something: tests/gpu/pack --model")
-    served = context.work / "models" / "SmolLM2-135M-Instruct"
-    if not served.exists():  # where the service's user can read it
-        shutil.copytree(model, served)
-    one = context.instance(
-        gpu,
-        name="smollm2",
-        model=str(served),
-        enforce_eager=True,
-        attention_backend="TRITON_ATTN",
-        port=18100,
-        max_model_len=2048,
-    )
-    if context.accelerator == "cpu":
-        one["cpu_kvcache_space"] = 1
-    variables: dict[str, Any] = {
-        "vllm_release": RELEASE,
-        "vllm_accelerator": context.accelerator,
-        "vllm_runtime_venv": str(context.venv),
-        "vllm_instances": [one],
-        "vllm_service_drain": 5,
-        "vllm_tune_goal": "latency",
-        "vllm_tune_space": {
-            "enforce_eager": [True, False],
-            "attention_backend": ["TRITON_ATTN", "FLASH_ATTN"],
-        },
-        "vllm_tune_sweep": [
-            {
-                "concurrency": streams,
-                "input_tokens": INPUT if context.accelerator == "cuda" else 32,
-                "output_tokens": OUTPUT if context.accelerator == "cuda" else 8,
-                "prompts": prompts,
-            }
-            for streams, prompts in ((1, 4), (16, 48))
-        ],
-        "vllm_tune_repeats": 2,
-    }
-    if pack is not None:
-        variables["vllm_runtime_environment"] = {
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(pack / "tools"),
-        }
-    result: dict[str, Any] = {}
-    began = time.monotonic()
-    with host.Host(context.work, pack) as made:
-        result["boot_seconds"] = round(time.monotonic() - began, 1)
-        result["systemd"] = made.run(["systemctl", "--version"], 20).stdout.split("\n")[0]
-        runs: tuple[tuple[str, str, list[str], float], ...] = (
-            ("site", "playbooks/site.yml", [], 300),
-            ("again", "playbooks/site.yml", [], 120),
-            ("status", "playbooks/status.yml", [], 60),
-            ("tune", "playbooks/tune.yml", [], 900),
-            ("after", "playbooks/status.yml", [], 60),
-        )
-        for name, playbook, words, seconds in runs:
-            began = time.monotonic()
-            try:
-                done = host.ansible(
-                    made,
-                    context.venv,
-                    pack,
-                    playbook,
-                    variables,
-                    context.left(seconds, 30),
-                    words,
-                )
-                status, text = done.returncode, done.stdout + done.stderr
-            except subprocess.TimeoutExpired as late:
-                status, text = None, (late.stdout or b"").decode("utf-8", "replace")
-            (context.results / f"playbook-{name}.log").write_text(text, encoding="utf-8")
-            recap = re.findall(r"^\S+ +: ok=.*$", text, re.MULTILINE)
-            say(f"playbooks: {name}: {status}, {time.monotonic() - began:.0f} s")
-            result[name] = {
-                "status": status,
-                "seconds": round(time.monotonic() - began, 1),
-                "recap": recap[-1] if recap else None,
-            }
-            for path in sorted((made.root / "var/lib/vllm/benchmarks").glob("*.json")):
-                result[path.name] = json.loads(path.read_text(encoding="utf-8"))
-            if status != 0:
-                result[name]["said"] = text[-4000:]
-                result["failed"] = f"{playbook} ended with status {status}"
-                if name in ("site", "tune"):
-                    break
-        unit = f"vllm@{one['name']}.service"
-        journal = made.run(["journalctl", "-u", unit, "-o", "short-monotonic", "--no-pager"], 30)
-        (context.results / "playbook-journal.log").write_text(journal.stdout, encoding="utf-8")
-        shown = "DevicePolicy,DeviceAllow,MemoryCurrent,MemoryPeak,NRestarts,StatusText"
-        result["unit"] = made.run(["systemctl", "show", unit, "-p", shown], 20).stdout.split("\n")
-        result["memory_used_bytes"] = pynvml_used(gpu)
-        began = time.monotonic()
-        made.run(["systemctl", "stop", unit], 90)
-        result["stop_seconds"] = round(time.monotonic() - began, 1)
-        result["memory_used_after_bytes"] = _released(gpu)
-    return result
-
-
-# Name -> the step, about how many seconds it takes, and what must have been done before.
-STEPS: dict[str, tuple[Step, float, str | None]] = {
-    "facts": (facts, 40, None),
-    "recorded": (recorded, 150, None),
-    "graphs": (graphs, 170, None),
-    "profile": (profile, 90, "graphs"),
-    "flash": (flash, 150, None),
-    "weights": (weights, 45, None),
-    "sleep": (sleep, 200, "weights"),
-    "fp8": (_option("fp8", extra_args={"quantization": "fp8"}), 110, None),
-    "fp8-kv": (_option("fp8-kv", extra_args={"kv-cache-dtype": "fp8"}), 110, None),
-    "full-graphs": (
-        _option("full-graphs", extra_args={"compilation-config": {"cudagraph_mode": "FULL"}}),
-        100,
-        None,
-    ),
-    "o3": (_option("o3", extra_args={"optimization-level": "3"}), 120, None),
-    "o1": (_option("o1", extra_args={"optimization-level": "1"}), 100, None),
-    "no-async": (_option("no-async", extra_args={"async-scheduling": False}), 90, None),
-    "batched-8192": (
-        _option("batched-8192", (1, 64), extra_args={"max-num-batched-tokens": 8192}), 90, None
-    ),
-    "ngram": (
-        _option(
-            "ngram",
-            extra_args={
-                "speculative-config": {
-                    "method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4,
-                },
-            },
-        ),
-        100,
-        None,
-    ),
-    "playbooks": (playbooks, 300, None),
-    "faults": (faults, 240, None),
-    "parallel": (parallel, 150, None),
-}  # fmt: skip
-WHOLE_MACHINE = ("facts", "parallel")
-"""Steps beside which nothing else runs."""

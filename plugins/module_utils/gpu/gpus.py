@@ -11,25 +11,32 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import (
     cuda_driver,
-    nvidia_smi,
     nvml,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import pci
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import (
     Forked,
     Host,
     Running,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.processes import Processes
+from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain import (
+    SERVICE_PATH,
+    which,
+)
 
 TOOLS = "/opt/vllm/tools"
 TIMEOUT = 30.0  # seconds; without persistence mode eight GPUs take more than ten to wake up
 MODULE_VERSION = "/proc/driver/nvidia/version"
+PCI_DIR = "/sys/bus/pci/devices"
+_NVIDIA = "0x10de"
+_DISPLAY_CLASS = "0x03"  # PCI base class 03: display controllers, 3D controllers among them
 SOURCES = ("auto", "pynvml", "nvidia-smi")
+# WSL's and container runtimes' places, beside the usual ones.
+_SMI_PATH = f"{SERVICE_PATH}:/usr/lib/wsl/lib:/usr/local/nvidia/bin"
 # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.126.09  Release Build  (...)" and
 # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024".
 _NVRM = re.compile(
@@ -68,42 +75,70 @@ def device_files(host: Host) -> list[str]:
     )
 
 
+def pci_devices(host: Host) -> list[dict[str, str]]:
+    """Each NVIDIA display or 3D controller as sysfs prints it: address, vendor, device, class."""
+    devices = []
+    for address in host.listdir(PCI_DIR):
+        entry = {"address": address}
+        for key in ("vendor", "device", "class"):
+            entry[key] = (host.read_text(f"{PCI_DIR}/{address}/{key}") or "").strip()
+            if key == "vendor" and entry[key] != _NVIDIA:
+                break
+        else:
+            if entry["class"].startswith(_DISPLAY_CLASS):
+                devices.append(entry)
+    return devices
+
+
+def find_nvidia_smi(host: Host) -> str | None:
+    """The nvidia-smi program, on this login's PATH or in its usual places, or None."""
+    return which(host, "nvidia-smi", f"{host.environ.get('PATH', '')}:{_SMI_PATH}")
+
+
 class Gpus:
     """Reads GPUs and driver; the slow witnesses run while other facts are read.
 
     Args:
         host: The machine.
+        smi: Returns the module `nvidia_smi`; called, here or in `result`, where pynvml does not
+            work. A host that this collection has installed something on has one that does.
         tools: Virtual environment to find pynvml in where this Python does not have it.
         source: "pynvml", "nvidia-smi", or "auto": pynvml where it is there.
         timeout: Seconds until a witness that does not answer is given up.
     """
 
     def __init__(
-        self, host: Host, tools: str = TOOLS, source: str = "auto", timeout: float = TIMEOUT
+        self,
+        host: Host,
+        smi: Callable[[], Any],
+        tools: str = TOOLS,
+        source: str = "auto",
+        timeout: float = TIMEOUT,
     ) -> None:
         self._host = host
         self._source = source
         self._timeout = timeout
         self._smi_path: str | None = None
+        self._reader = smi
         self._smi: Running | None = None
         self._nvml: Forked | None = None
         self._library: Forked | None = None
-        self._cuda = host.start_isolated("cuInit", cuda_driver.read, timeout)
         site = None if source == "nvidia-smi" else nvml.find_pynvml(host, tools)
         if site is not None:
             self._nvml = host.start_isolated("NVML", functools.partial(nvml.read, site), timeout)
         else:
             self._start_without_pynvml()
+        self._cuda = host.start_isolated("cuInit", cuda_driver.read, timeout)
 
     def _start_without_pynvml(self) -> None:
         """Asks the library for its version, and nvidia-smi for the rest where it may be."""
+        if self._source != "pynvml":
+            self._smi_path = find_nvidia_smi(self._host)
+        if self._smi_path is not None:
+            self._smi = self._reader().start(self._host, self._smi_path, self._timeout)
         self._library = self._host.start_isolated(
             "NVML version", nvml.library_version, self._timeout
         )
-        if self._source != "pynvml":
-            self._smi_path = nvidia_smi.find(self._host)
-        if self._smi_path is not None:
-            self._smi = nvidia_smi.start(self._host, self._smi_path, self._timeout)
 
     def _ask(self) -> tuple[str | None, dict[str, Any]]:
         """Hears NVML: which way it was asked, and what `nvml.read` returns."""
@@ -134,7 +169,7 @@ class Gpus:
         done = self._smi.result()
         if done.error is not None:
             return "nvidia-smi", dict(nothing, library_version=library, error=done.error)
-        answer = nvidia_smi.parse(done.stdout, done.stderr, done.rc)
+        answer = self._reader().parse(done.stdout, done.stderr, done.rc)
         return "nvidia-smi", dict(answer, library_version=library)
 
     def _add_cuda(self, gpus: list[dict[str, Any]], devices: list[dict[str, Any]]) -> None:
@@ -148,8 +183,9 @@ class Gpus:
             )
         unknown = [gpu for gpu in gpus if not gpu["compute_capability"] and not gpu["lost"]]
         if unknown and self._smi_path is not None:
-            running = nvidia_smi.start_compute_capability(self._host, self._smi_path, self._timeout)
-            known = nvidia_smi.parse_compute_capability(running.result().stdout)
+            reader = self._reader()
+            running = reader.start_compute_capability(self._host, self._smi_path, self._timeout)
+            known = reader.parse_compute_capability(running.result().stdout)
             for gpu in unknown:
                 gpu["compute_capability"] = known.get(gpu["uuid"])
 
@@ -186,16 +222,18 @@ class Gpus:
             driver, pci_devices, gpus, devices and source, as module `gpu_info` documents them.
         """
         host = self._host
-        source, answer = self._ask()
-        cuda = self._cuda.result()
+        try:
+            source, answer = self._ask()
+        finally:  # nothing goes on when the module ends to ask for code
+            cuda = self._cuda.result()
         told = cuda.value or {}
         module_version, open_module = parse_module_version(host.read_text(MODULE_VERSION) or "")
         if module_version is None:
             module_version = (host.read_text("/sys/module/nvidia/version") or "").strip() or None
         library_version = answer["library_version"]
         gpus = answer["gpus"]
-        pci_devices = pci.read(host)
-        self._add_addresses(gpus, pci_devices)
+        devices = pci_devices(host)
+        self._add_addresses(gpus, devices)
         self._add_cuda(gpus, told.get("devices", []))
         self._add_processes(gpus)
         differ = None not in (module_version, library_version) and module_version != library_version
@@ -215,7 +253,7 @@ class Gpus:
                 },
                 "error": answer["error"],
             },
-            "pci_devices": pci_devices,
+            "pci_devices": devices,
             "gpus": gpus,
             "devices": device_files(host),
             "source": source,

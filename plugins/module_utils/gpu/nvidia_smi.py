@@ -15,13 +15,7 @@ from xml.etree import ElementTree
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvml
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host, Running
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain import (
-    SERVICE_PATH,
-    which,
-)
 
-# WSL's and container runtimes' places, beside the usual ones.
-_SEARCH_PATH = f"{SERVICE_PATH}:/usr/lib/wsl/lib:/usr/local/nvidia/bin"
 _MIB = 1024 * 1024
 _COMPUTE_MODES = {
     "Default": "default",
@@ -35,11 +29,6 @@ _NO_HANDLE = re.compile(
     r"Unable to determine the device handle for GPU\s?(?:\d{1,2}: )?"
     r"([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d): (.+)"
 )
-
-
-def find(host: Host) -> str | None:
-    """The nvidia-smi program, on this login's PATH or in its usual places, or None."""
-    return which(host, "nvidia-smi", f"{host.environ.get('PATH', '')}:{_SEARCH_PATH}")
 
 
 def start(host: Host, path: str, timeout: float) -> Running:
@@ -172,6 +161,16 @@ def _gpu(element: ElementTree.Element, index: int) -> dict[str, Any]:
             "power_readings/enforced_power_limit",
             "power_readings/power_limit",
         ),
+        **{
+            f"power_limit_{key}_watts": _number(
+                element, f"gpu_power_readings/{name}", f"power_readings/{name}"
+            )
+            for key, name in (
+                ("default", "default_power_limit"),
+                ("least", "min_power_limit"),
+                ("most", "max_power_limit"),
+            )
+        },
         persistence_mode=_flag(element, "persistence_mode"),
         compute_mode=_COMPUTE_MODES.get(_value(element, "compute_mode") or ""),
         ecc=_ecc(element),
@@ -223,6 +222,8 @@ def parse(stdout: str, stderr: str, rc: int | None) -> dict[str, Any]:
         lost = "lost" in reason or "Unknown Error" in reason
         gpu.update(pci_bus_id=nvml.bus_id(address), lost=lost, error=reason.split(".")[0].strip())
         answer["gpus"].append(gpu)
+    if len(answer["gpus"]) == 1:
+        answer["gpus"][0]["peers"] = []  # of several the XML does not tell it
     if rc != 0 and not answer["gpus"] and answer["error"] is None:
         answer["code"] = rc
         first = next((line.strip() for line in said.splitlines() if line.strip()), "")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.cuda_driver import (
@@ -26,12 +27,17 @@ LIBRARY = "libnvidia-ml.so.1"
 MISMATCH = "Driver/library version mismatch"
 NOT_INSTALLED = f"{LIBRARY} is not installed"
 # nvmlReturn_t
-NO_PERMISSION = 4
 LIBRARY_NOT_FOUND = 12
 GPU_IS_LOST = 15
 VERSION_MISMATCH = 18
 UNKNOWN = 999
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
+# nvmlGpuP2PCapsIndex_t
+_P2P_READ, _P2P_NVLINK = 0, 2
+_P2P_OK = 0
+# nvmlGpuTopologyLevel_t, by the names that `nvidia-smi topo -m` has for them
+_PATHS = {0: "PSB", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
+_MOST_NVLINKS = 36  # NVML_NVLINK_MAX_LINKS
 _VERSION_LENGTH = 80  # NVML_SYSTEM_NVML_VERSION_BUFFER_SIZE
 
 
@@ -49,6 +55,9 @@ def empty_gpu(index: int) -> dict[str, Any]:
         "cuda_memory_total_bytes": None,
         "utilization_percent": None,
         "power_limit_watts": None,
+        "power_limit_default_watts": None,
+        "power_limit_least_watts": None,
+        "power_limit_most_watts": None,
         "persistence_mode": None,
         "compute_mode": None,
         "ecc": None,
@@ -57,6 +66,7 @@ def empty_gpu(index: int) -> dict[str, Any]:
         "display_attached": None,
         "pcie": None,
         "pci_bus_id": None,
+        "peers": None,
         "lost": False,
         "error": None,
         "processes": [],
@@ -173,6 +183,17 @@ class _Reader:
                 ecc[key] = self._ask("nvmlDeviceGetTotalEccErrors", kind, counter)
         self._gpu["ecc"] = ecc
 
+    def _power(self) -> None:
+        default = self._ask("nvmlDeviceGetPowerManagementDefaultLimit")
+        least, most = self._ask("nvmlDeviceGetPowerManagementLimitConstraints") or (None, None)
+        for key, milliwatts in (
+            ("power_limit_watts", self._ask("nvmlDeviceGetEnforcedPowerLimit")),
+            ("power_limit_default_watts", default),
+            ("power_limit_least_watts", least),
+            ("power_limit_most_watts", most),
+        ):
+            self._gpu[key] = None if milliwatts is None else milliwatts / 1000.0
+
     def _pcie(self) -> None:
         pcie = {
             "generation": self._ask("nvmlDeviceGetCurrPcieLinkGeneration"),
@@ -212,6 +233,46 @@ class _Reader:
                 }
         self._gpu["processes"] = [found[pid] for pid in sorted(found)]
 
+    def _nvlinks(self) -> list[str | None]:
+        """The PCI addresses at the other ends of its NVLinks that are up: GPUs, or switches."""
+        ends = []
+        for link in range(_MOST_NVLINKS):
+            state = self._ask("nvmlDeviceGetNvLinkState", link)
+            if state is None:  # no NVLink, or no more of them
+                break
+            if state:
+                remote = self._ask("nvmlDeviceGetNvLinkRemotePciInfo", link)
+                ends.append(None if remote is None else _text(remote.busId))
+        return ends
+
+    def add_peers(self, readers: Sequence[_Reader]) -> None:
+        """Says how the GPU reaches each of the others.
+
+        Args:
+            readers: Those of all GPUs, after `read`.
+        """
+        if self._handle is None or len(readers) < 2:
+            self._gpu["peers"] = [] if len(readers) < 2 else None
+            return
+        ends = self._nvlinks()
+        peers = []
+        for other in readers:
+            if other is self or other._handle is None:
+                continue
+            path = _PATHS.get(self._ask("nvmlDeviceGetTopologyCommonAncestor", other._handle))
+            if self._ask("nvmlDeviceGetP2PStatus", other._handle, _P2P_NVLINK) == _P2P_OK and ends:
+                # Through switches every link leads to every GPU.
+                path = f"NV{ends.count(other._gpu['pci_bus_id']) or len(ends)}"
+            status = self._ask("nvmlDeviceGetP2PStatus", other._handle, _P2P_READ)
+            peers.append(
+                {
+                    "index": other._gpu["index"],
+                    "path": path,
+                    "p2p": None if status is None else status == _P2P_OK,
+                }
+            )
+        self._gpu["peers"] = peers
+
     def read(self) -> dict[str, Any]:
         """Everything NVML tells about the GPU."""
         gpu = self._gpu
@@ -232,8 +293,7 @@ class _Reader:
         self._memory()
         utilization = self._ask("nvmlDeviceGetUtilizationRates")
         gpu["utilization_percent"] = None if utilization is None else int(utilization.gpu)
-        limit = self._ask("nvmlDeviceGetEnforcedPowerLimit")  # milliwatts
-        gpu["power_limit_watts"] = None if limit is None else limit / 1000.0
+        self._power()
         gpu["persistence_mode"] = _flag(self._ask("nvmlDeviceGetPersistenceMode"))
         gpu["compute_mode"] = _COMPUTE_MODES.get(self._ask("nvmlDeviceGetComputeMode"))
         self._ecc()
@@ -279,7 +339,10 @@ def read(site: str) -> dict[str, Any]:
         answer["driver_version"] = _text(nvml.nvmlSystemGetDriverVersion())
         answer["cuda_version"] = format_version(nvml.nvmlSystemGetCudaDriverVersion())
         count = nvml.nvmlDeviceGetCount()
-        answer["gpus"] = [_Reader(nvml, index).read() for index in range(count)]
+        readers = [_Reader(nvml, index) for index in range(count)]
+        answer["gpus"] = [reader.read() for reader in readers]
+        for reader in readers:
+            reader.add_peers(readers)
     except nvml.NVMLError as error:
         answer["code"], answer["error"] = error.value, str(error)
     finally:

@@ -136,6 +136,8 @@ def kernel_view(path: Path) -> dict[str, str]:
 LIBRARY_DIR = "usr/local/lib"  # Debian's linker looks there
 PROGRAM = "usr/bin/nvidia-smi"
 CONFIGURATION = "etc/fake-gpu.ini"
+SETTINGS = "dev/shm/fake-gpu.set"
+"""What was set of the GPUs; a driver that is loaded anew has forgotten it."""
 KERNEL_SCRIPT = "usr/local/sbin/fake-gpu-kernel"
 UNIT = "etc/systemd/system/fake-gpu.service"
 WANTS = "etc/systemd/system/sysinit.target.wants/fake-gpu.service"
@@ -168,7 +170,8 @@ def kernel_script(path: Path) -> str:
         no file can be made in /proc or /sys.
     """
     files = kernel_view(path)
-    start, stop = [], []
+    has_driver = any(name.startswith("/dev/") for name in files)
+    start, stop = [f"rm -f /{SETTINGS}"] if has_driver else [], []
     for directory, parent in (("/proc/driver", ""), ("/sys/bus/pci/devices", "/sys/bus")):
         below = {name: text for name, text in files.items() if name.startswith(f"{directory}/")}
         if not below:

@@ -64,11 +64,15 @@ static struct gpu *add_gpu(struct machine *machine) {
   gpu->capability_minor = 6;
   gpu->memory = 24576 * MIB;
   gpu->reserved = 422 * MIB;
-  gpu->power_limit = 350;
+  gpu->power_limit = gpu->power_default = 350;
+  gpu->power_least = 100;
+  gpu->power_most = 366;
+  gpu->temperature = 40;
   gpu->ecc = gpu->mig = NOT_SUPPORTED;
   gpu->link_generation = 1;
   gpu->link_width = gpu->max_link_width = 16;
   gpu->max_link_generation = 4;
+  gpu->ancestor = 30; /* NVML_TOPOLOGY_HOSTBRIDGE */
   return gpu;
 }
 
@@ -83,7 +87,13 @@ static void set_gpu(struct gpu *gpu, const char *key, const char *value) {
   else if (IS("reserved_mib")) gpu->reserved = strtoull(value, NULL, 10) * MIB;
   else if (IS("used_mib")) gpu->used = strtoull(value, NULL, 10) * MIB;
   else if (IS("utilization")) gpu->utilization = (unsigned)atoi(value);
-  else if (IS("power_limit_watts")) gpu->power_limit = (unsigned)atoi(value);
+  else if (IS("power_limit_watts")) gpu->power_limit = gpu->power_default = (unsigned)atoi(value);
+  else if (IS("power_range_watts"))
+    sscanf(value, "%u %u", &gpu->power_least, &gpu->power_most);
+  else if (IS("power_set_watts")) gpu->power_limit = (unsigned)atoi(value);
+  else if (IS("temperature")) gpu->temperature = (unsigned)atoi(value);
+  else if (IS("recovery_action")) gpu->recovery_action = (unsigned)atoi(value);
+  else if (IS("xid")) gpu->xid = (unsigned)atoi(value);
   else if (IS("persistence")) gpu->persistence = atoi(value);
   else if (IS("compute_mode")) gpu->compute_mode = atoi(value);
   else if (IS("display_active")) gpu->display_active = atoi(value);
@@ -94,6 +104,9 @@ static void set_gpu(struct gpu *gpu, const char *key, const char *value) {
            &gpu->ecc_counts[2], &gpu->ecc_counts[3]);
   else if (IS("mig")) gpu->mig = tri_state(value);
   else if (IS("link")) sscanf(value, "%ux%u", &gpu->link_generation, &gpu->link_width);
+  else if (IS("nvlinks")) gpu->nvlinks = (unsigned)atoi(value);
+  else if (IS("ancestor")) gpu->ancestor = (unsigned)atoi(value);
+  else if (IS("peer_access")) gpu->peer_access = atoi(value);
   else if (IS("max_link")) sscanf(value, "%ux%u", &gpu->max_link_generation, &gpu->max_link_width);
   else if (IS("lost")) gpu->lost = atoi(value);
   else if (IS("process")) add_process(gpu, value);
@@ -108,9 +121,42 @@ static void set_machine(struct machine *machine, const char *key, const char *va
 #undef IS
 }
 
-int read_machine(struct machine *machine) {
+static const char *machine_path(void) {
   const char *path = getenv("FAKE_GPU_CONF");
-  FILE *file = fopen(path != NULL ? path : "/etc/fake-gpu.ini", "r");
+  return path != NULL ? path : "/etc/fake-gpu.ini";
+}
+
+/* On a host where a unit with ProtectSystem=strict may write too, and where a boot empties it. */
+static void settings_path(char *path, size_t size) {
+  const char *conf = getenv("FAKE_GPU_CONF");
+  snprintf(path, size, "%s.set", conf != NULL ? conf : "/dev/shm/fake-gpu");
+}
+
+/* "0 power_set_watts = 280": a GPU's index, and a line as the ini file has it. */
+static void read_settings(struct machine *machine) {
+  char path[512], line[512], key[64], value[400];
+  unsigned index;
+  settings_path(path, sizeof path);
+  FILE *file = fopen(path, "r");
+  if (file == NULL) return;
+  while (fgets(line, sizeof line, file) != NULL)
+    if (sscanf(line, "%u %63[a-z_] = %399[^\r\n]", &index, key, value) == 3 &&
+        index < machine->gpu_count)
+      set_gpu(&machine->gpus[index], key, value);
+  fclose(file);
+}
+
+int keep_setting(const struct gpu *gpu, const char *key, unsigned value) {
+  char path[512];
+  settings_path(path, sizeof path);
+  FILE *file = fopen(path, "a");
+  if (file == NULL) return -1;
+  fprintf(file, "%u %s = %u\n", gpu->index, key, value);
+  return fclose(file);
+}
+
+int read_machine(struct machine *machine) {
+  FILE *file = fopen(machine_path(), "r");
   if (file == NULL) return -1;
   memset(machine, 0, sizeof *machine);
   set_text(machine->driver, sizeof machine->driver, "590.48.01");
@@ -129,6 +175,7 @@ int read_machine(struct machine *machine) {
     else if (gpu != NULL) set_gpu(gpu, key, value);
   }
   fclose(file);
+  read_settings(machine);
   if (machine->library[0] == '\0') set_text(machine->library, NAME_LENGTH, machine->driver);
   return 0;
 }

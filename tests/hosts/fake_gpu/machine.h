@@ -29,11 +29,17 @@ struct gpu {
   unsigned pci_device; /* NVIDIA's device id, like 0x2204 */
   int capability_major, capability_minor;
   unsigned long long memory, reserved, used; /* bytes */
-  unsigned utilization, power_limit;         /* percent, watts */
+  unsigned utilization;                      /* percent */
+  unsigned power_limit, power_default, power_least, power_most; /* watts; most 0: not supported */
+  unsigned temperature; /* degrees Celsius; it slows down at 93 and stops at 98 */
+  unsigned recovery_action; /* nvmlDeviceGpuRecoveryAction_t */
+  unsigned xid;         /* what its driver reports once somebody listens; 0 for nothing */
   int persistence, compute_mode, display_active, display_attached;
   int ecc, mig; /* NOT_SUPPORTED, 0 or 1 */
   unsigned long long ecc_counts[4]; /* volatile corrected, uncorrected; aggregate likewise */
   unsigned link_generation, link_width, max_link_generation, max_link_width;
+  unsigned nvlinks, ancestor; /* to the next GPU; nvmlGpuTopologyLevel_t of the path over PCIe */
+  int peer_access;            /* 0 or 1 */
   int lost;
   unsigned process_count;
   struct process processes[MAX_PROCESSES];
@@ -50,6 +56,9 @@ struct machine {
 
 /* Reads $FAKE_GPU_CONF, else /etc/fake-gpu.ini. Returns 0, or -1 when there is no such file. */
 int read_machine(struct machine *machine);
+
+/* Keeps what was set of a GPU, as a loaded driver would: beside $FAKE_GPU_CONF, else in /dev/shm. */
+int keep_setting(const struct gpu *gpu, const char *key, unsigned value);
 
 /* Does what the keys `nvml` and `cuinit` say: returns a result code, hangs or crashes. */
 int act(int behaviour);

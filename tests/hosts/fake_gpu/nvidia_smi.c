@@ -46,7 +46,9 @@ int nvmlDeviceGetUtilizationRates(device, struct utilization *);
 int nvmlDeviceGetEccMode(device, unsigned *, unsigned *);
 int nvmlDeviceGetTotalEccErrors(device, unsigned, unsigned, unsigned long long *);
 int nvmlDeviceGetMigMode(device, unsigned *, unsigned *);
-number_query nvmlDeviceGetEnforcedPowerLimit, nvmlDeviceGetPersistenceMode, nvmlDeviceGetComputeMode,
+int nvmlDeviceGetPowerManagementLimitConstraints(device, unsigned *, unsigned *);
+number_query nvmlDeviceGetEnforcedPowerLimit, nvmlDeviceGetPowerManagementDefaultLimit,
+    nvmlDeviceGetPersistenceMode, nvmlDeviceGetComputeMode,
     nvmlDeviceGetDisplayActive, nvmlDeviceGetDisplayMode, nvmlDeviceGetCurrPcieLinkGeneration,
     nvmlDeviceGetCurrPcieLinkWidth, nvmlDeviceGetMaxPcieLinkGeneration,
     nvmlDeviceGetMaxPcieLinkWidth;
@@ -139,9 +141,15 @@ static void print_gpu(device gpu) {
          compute_modes[number(nvmlDeviceGetComputeMode, gpu) % 4]);
   printf("<utilization><gpu_util>%u %%</gpu_util></utilization>\n", utilization.gpu);
   print_ecc(gpu);
+  unsigned least = 0, most = 0;
+  nvmlDeviceGetPowerManagementLimitConstraints(gpu, &least, &most);
   printf("<gpu_power_readings><current_power_limit>%.2f W</current_power_limit>"
+         "<default_power_limit>%.2f W</default_power_limit>"
+         "<min_power_limit>%.2f W</min_power_limit><max_power_limit>%.2f W</max_power_limit>"
          "</gpu_power_readings>\n<processes>\n",
-         number(nvmlDeviceGetEnforcedPowerLimit, gpu) / 1000.0);
+         number(nvmlDeviceGetEnforcedPowerLimit, gpu) / 1000.0,
+         number(nvmlDeviceGetPowerManagementDefaultLimit, gpu) / 1000.0, least / 1000.0,
+         most / 1000.0);
   print_processes(gpu, nvmlDeviceGetGraphicsRunningProcesses_v3, 'G');
   print_processes(gpu, nvmlDeviceGetComputeRunningProcesses_v3, 'C');
   puts("</processes>\n</gpu>");

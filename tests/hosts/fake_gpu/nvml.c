@@ -19,9 +19,11 @@ enum {
   UNINITIALIZED = 1,
   INVALID_ARGUMENT = 2,
   ERROR_NOT_SUPPORTED = 3,
+  NO_PERMISSION = 4,
   NOT_FOUND = 6,
   INSUFFICIENT_SIZE = 7,
   DRIVER_NOT_LOADED = 9,
+  TIMEOUT = 10,
   GPU_IS_LOST = 15,
   LIB_RM_VERSION_MISMATCH = 18,
   ARGUMENT_VERSION_MISMATCH = 25
@@ -105,9 +107,11 @@ const char *nvmlErrorString(int result) {
     case UNINITIALIZED: return "Uninitialized";
     case INVALID_ARGUMENT: return "Invalid Argument";
     case ERROR_NOT_SUPPORTED: return "Not Supported";
+    case NO_PERMISSION: return "Insufficient Permissions";
     case NOT_FOUND: return "Not Found";
     case INSUFFICIENT_SIZE: return "Insufficient Size";
     case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case TIMEOUT: return "Timeout";
     case GPU_IS_LOST: return "GPU is lost";
     case LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
     case ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
@@ -233,8 +237,113 @@ int nvmlDeviceGetUtilizationRates(device gpu, struct utilization *rates) {
 int nvmlDeviceGetTemperature(device gpu, unsigned sensor, unsigned *celsius) {
   (void)sensor;
   CHECK(gpu);
-  *celsius = 40;
+  *celsius = gpu->temperature;
   return SUCCESS;
+}
+
+int nvmlDeviceGetTemperatureThreshold(device gpu, unsigned threshold, unsigned *celsius) {
+  CHECK(gpu);
+  /* nvmlTemperatureThresholds_t: 0 is SHUTDOWN, 1 SLOWDOWN. */
+  if (threshold > 1) return ERROR_NOT_SUPPORTED;
+  *celsius = threshold == 0 ? 98 : 93;
+  return SUCCESS;
+}
+
+int nvmlDeviceGetPowerManagementLimitConstraints(device gpu, unsigned *least, unsigned *most) {
+  CHECK(gpu);
+  if (gpu->power_most == 0) return ERROR_NOT_SUPPORTED;
+  *least = gpu->power_least * 1000;
+  *most = gpu->power_most * 1000;
+  return SUCCESS;
+}
+
+int nvmlDeviceGetPowerManagementDefaultLimit(device gpu, unsigned *limit) {
+  CHECK(gpu);
+  if (gpu->power_most == 0) return ERROR_NOT_SUPPORTED;
+  *limit = gpu->power_default * 1000;
+  return SUCCESS;
+}
+
+int nvmlDeviceSetPowerManagementLimit(device gpu, unsigned limit) {
+  CHECK(gpu);
+  if (gpu->power_most == 0) return ERROR_NOT_SUPPORTED;
+  if (limit < gpu->power_least * 1000 || limit > gpu->power_most * 1000) return INVALID_ARGUMENT;
+  /* Only root may; here, whoever may write where it is kept. */
+  if (keep_setting(gpu, "power_set_watts", limit / 1000) != 0) return NO_PERMISSION;
+  gpu->power_limit = limit / 1000;
+  return SUCCESS;
+}
+
+int nvmlDeviceSetPersistenceMode(device gpu, unsigned mode) {
+  CHECK(gpu);
+  if (keep_setting(gpu, "persistence", mode) != 0) return NO_PERMISSION;
+  gpu->persistence = (int)mode;
+  return SUCCESS;
+}
+
+struct field_value {
+  unsigned id, scope;
+  long long timestamp, latency;
+  unsigned type;
+  int result;
+  union {
+    unsigned number;
+    unsigned long long large;
+  } value;
+};
+
+int nvmlDeviceGetFieldValues(device gpu, int count, struct field_value *values) {
+  CHECK(gpu);
+  for (int i = 0; i < count; i++) {
+    values[i].result = values[i].id == 230 ? SUCCESS : ERROR_NOT_SUPPORTED;
+    values[i].value.number = gpu->recovery_action; /* NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
+  }
+  return SUCCESS;
+}
+
+/* Events: one set is enough. */
+struct event {
+  device gpu;
+  unsigned long long type, data;
+  unsigned gpu_instance, compute_instance;
+};
+static unsigned listens, told; /* a bit for each GPU */
+enum { XID_CRITICAL_ERROR = 8 };
+
+int nvmlEventSetCreate(void **set) {
+  if (users == 0) return UNINITIALIZED;
+  *set = &listens;
+  return SUCCESS;
+}
+
+int nvmlDeviceRegisterEvents(device gpu, unsigned long long types, void *set) {
+  CHECK(gpu);
+  if (set != &listens || (types & ~8ULL) != 0) return INVALID_ARGUMENT;
+  listens |= 1u << gpu->index;
+  return SUCCESS;
+}
+
+/* What happens on a real card happens here by editing the ini file: it is read anew. */
+int nvmlEventSetWait_v2(void *set, struct event *event, unsigned milliseconds) {
+  (void)milliseconds;
+  if (users == 0) return UNINITIALIZED;
+  if (set != &listens) return INVALID_ARGUMENT;
+  struct machine now;
+  if (read_machine(&now) != 0) return UNINITIALIZED;
+  for (unsigned i = 0; i < now.gpu_count && i < machine.gpu_count; i++) {
+    machine.gpus[i].lost = now.gpus[i].lost;
+    machine.gpus[i].recovery_action = now.gpus[i].recovery_action;
+    machine.gpus[i].temperature = now.gpus[i].temperature;
+    unsigned bit = 1u << i;
+    if (now.gpus[i].xid == 0 || !(listens & bit) || (told & bit)) continue;
+    told |= bit;
+    memset(event, 0, sizeof *event);
+    event->gpu = &machine.gpus[i];
+    event->type = XID_CRITICAL_ERROR;
+    event->data = now.gpus[i].xid;
+    return SUCCESS;
+  }
+  return TIMEOUT;
 }
 
 NUMBER(nvmlDeviceGetIndex, unsigned, gpu->index)
@@ -250,6 +359,42 @@ NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, unsigned, gpu->link_generation)
 NUMBER(nvmlDeviceGetCurrPcieLinkWidth, unsigned, gpu->link_width)
 NUMBER(nvmlDeviceGetMaxPcieLinkGeneration, unsigned, gpu->max_link_generation)
 NUMBER(nvmlDeviceGetMaxPcieLinkWidth, unsigned, gpu->max_link_width)
+
+/* A bridge joins GPU 0 with 1, 2 with 3, and so on. */
+static device neighbour(device gpu) {
+  unsigned index = gpu->index ^ 1u;
+  return index < machine.gpu_count ? &machine.gpus[index] : NULL;
+}
+
+int nvmlDeviceGetNvLinkState(device gpu, unsigned link, unsigned *active) {
+  CHECK(gpu);
+  if (gpu->nvlinks == 0) return ERROR_NOT_SUPPORTED;
+  if (link >= gpu->nvlinks) return INVALID_ARGUMENT;
+  *active = neighbour(gpu) != NULL;
+  return SUCCESS;
+}
+
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(device gpu, unsigned link, struct pci_info *info) {
+  CHECK(gpu);
+  if (link >= gpu->nvlinks || neighbour(gpu) == NULL) return INVALID_ARGUMENT;
+  return nvmlDeviceGetPciInfo_v3(neighbour(gpu), info);
+}
+
+int nvmlDeviceGetTopologyCommonAncestor(device gpu, device other, unsigned *level) {
+  CHECK(gpu);
+  CHECK(other);
+  *level = gpu->ancestor;
+  return SUCCESS;
+}
+
+int nvmlDeviceGetP2PStatus(device gpu, device other, unsigned capability, unsigned *status) {
+  CHECK(gpu);
+  CHECK(other);
+  /* NVML_P2P_CAPS_INDEX_NVLINK is 2; 0 is OK, 5 NOT_SUPPORTED. */
+  int ok = capability == 2 ? gpu->nvlinks > 0 && other == neighbour(gpu) : gpu->peer_access;
+  *status = ok ? 0 : 5;
+  return SUCCESS;
+}
 
 int nvmlDeviceGetEccMode(device gpu, unsigned *current, unsigned *pending) {
   CHECK(gpu);

@@ -115,6 +115,28 @@ def test_the_model_takes_the_place_of_its_weights(tmp_path):
     assert {*vocabulary.values(), 2} == set(range(152064))
 
 
+def test_weights_over_several_files(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    words = {"model": {"vocab": {"a": 0}}, "added_tokens": []}
+    (source / "tokenizer.json").write_text(json.dumps(words))
+    (source / "tokenizer_config.json").write_text("{}")
+    machine.make_model(tmp_path / "model", "qwen2.5-7b", source, files=4)
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"]) == set(machine.tensors(machine.QWEN))
+    assert index["metadata"]["total_size"] == 15231233024
+    found = {}
+    for path in sorted((tmp_path / "model").glob("*.safetensors")):
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+        names = {name: one for name, one in header.items() if name != "__metadata__"}
+        assert path.stat().st_size == 8 + size + max(e["data_offsets"][1] for e in names.values())
+        found.update(dict.fromkeys(names, path.name))
+    assert found == index["weight_map"]
+    assert len(set(found.values())) == 4
+
+
 def test_qwen_has_the_parameters_that_it_has():
     # https://huggingface.co/Qwen/Qwen2.5-7B-Instruct, model.safetensors.index.json: total_size
     count = 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import gpus as gpu
-from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvml
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvidia_smi, nvml
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import (
     Completed,
     Isolated,
@@ -62,7 +62,7 @@ def read(files=None, *, answer=None, cuda=CUDA, library=None, source="auto", **m
         isolated["NVML"] = answer if isinstance(answer, Isolated) else answered(answer)
         machine["modules"] = ["pynvml"]
     host = FakeHost(files, isolated=isolated, **machine)
-    return gpu.Gpus(host, source=source).result()
+    return gpu.Gpus(host, lambda: nvidia_smi, source=source).result()
 
 
 @pytest.mark.parametrize(

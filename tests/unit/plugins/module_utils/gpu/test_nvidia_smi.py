@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvidia_smi
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import find_nvidia_smi
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
     FakeHost,
     ok,
@@ -51,6 +52,9 @@ GEFORCE_575 = """\
     <ecc_mode><current_ecc>N/A</current_ecc><pending_ecc>N/A</pending_ecc></ecc_mode>
     <gpu_power_readings>
       <current_power_limit>350.00 W</current_power_limit>
+      <default_power_limit>340.00 W</default_power_limit>
+      <min_power_limit>100.00 W</min_power_limit>
+      <max_power_limit>366.00 W</max_power_limit>
     </gpu_power_readings>
     <module_power_readings><current_power_limit>N/A</current_power_limit></module_power_readings>
     <processes>
@@ -164,6 +168,9 @@ def test_geforce():
             "cuda_memory_total_bytes": None,
             "utilization_percent": 30,
             "power_limit_watts": 350.0,
+            "power_limit_default_watts": 340.0,
+            "power_limit_least_watts": 100.0,
+            "power_limit_most_watts": 366.0,
             "persistence_mode": False,
             "compute_mode": "default",
             "ecc": None,
@@ -172,6 +179,7 @@ def test_geforce():
             "display_attached": True,
             "pcie": {"generation": 2, "width": 8, "max_generation": 4, "max_width": 16},
             "pci_bus_id": "00000000:01:00.0",
+            "peers": [],
             "lost": False,
             "error": None,
             "processes": [
@@ -323,7 +331,7 @@ def test_compute_capability(stdout, found):
 
 def test_find():
     host = FakeHost(programs={"/usr/lib/wsl/lib/nvidia-smi": ok(""), "/nix/bin/nvidia-smi": ok("")})
-    assert nvidia_smi.find(host) == "/usr/lib/wsl/lib/nvidia-smi"
-    assert nvidia_smi.find(FakeHost()) is None
+    assert find_nvidia_smi(host) == "/usr/lib/wsl/lib/nvidia-smi"
+    assert find_nvidia_smi(FakeHost()) is None
     host = FakeHost(programs=host.programs, environ={"PATH": "/nix/bin:/bin"})
-    assert nvidia_smi.find(host) == "/nix/bin/nvidia-smi"
+    assert find_nvidia_smi(host) == "/nix/bin/nvidia-smi"

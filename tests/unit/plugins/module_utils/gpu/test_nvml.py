@@ -70,9 +70,80 @@ def read(monkeypatch):
 
 def test_a_gpu_that_supports_nothing(read):
     answer, _ = read()
-    assert answer["gpus"] == [nvml.empty_gpu(0)]
+    assert answer["gpus"] == [{**nvml.empty_gpu(0), "peers": []}]
     assert answer["driver_version"] == "590.48.01"
     assert answer["cuda_version"] == "13.1"
+
+
+def two(links, p2p, ancestor=50, remote=None, **more):
+    """Answers of two GPUs; `links` of their NVLinks are up, `p2p` by capability."""
+
+    def status(_handle, _other, capability):
+        answer = p2p[capability]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def state(_handle, link):
+        if link < links:
+            return 1
+        raise NVMLError(2)  # invalid argument: there is no such link
+
+    return {
+        "nvmlDeviceGetCount": 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetPciInfo": lambda handle: SimpleNamespace(
+            busId=f"00000000:0{handle + 1}:00.0"
+        ),
+        "nvmlDeviceGetTopologyCommonAncestor": lambda *_handles: ancestor,
+        "nvmlDeviceGetP2PStatus": status,
+        "nvmlDeviceGetNvLinkState": state,
+        "nvmlDeviceGetNvLinkRemotePciInfo": lambda handle, _link: SimpleNamespace(
+            busId=remote or f"00000000:0{2 - handle}:00.0"
+        ),
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "path", "p2p"),
+    [
+        pytest.param(two(4, {0: 0, 2: 0}), "NV4", True, id="a bridge"),
+        pytest.param(
+            two(18, {0: 0, 2: 0}, remote="00000000:C0:00.0"), "NV18", True, id="through switches"
+        ),
+        pytest.param(two(0, {0: 5, 2: 5}, 30), "PHB", False, id="no peer access, as on GeForce"),
+        pytest.param(two(0, {0: 0, 2: 5}, 10), "PIX", True, id="peers over PCIe"),
+        pytest.param(two(4, {0: 0, 2: 5}, 50), "SYS", True, id="links to others"),
+        pytest.param(
+            two(0, {0: NVMLError(3), 2: NVMLError(3)}, NVMLError(3)), None, None, id="not told"
+        ),
+        pytest.param(two(0, {0: 0, 2: 5}, 77), None, True, id="a level without a name"),
+    ],
+)
+def test_how_gpus_reach_each_other(read, answers, path, p2p):
+    if isinstance(answers["nvmlDeviceGetTopologyCommonAncestor"](0, 1), Exception):
+        answers["nvmlDeviceGetTopologyCommonAncestor"] = NVMLError(3)
+    answer, _ = read(**answers)
+    first, second = (gpu["peers"] for gpu in answer["gpus"])
+    assert first == [{"index": 1, "path": path, "p2p": p2p}]
+    assert second == [{"index": 0, "path": path, "p2p": p2p}]
+
+
+def test_a_single_gpu_is_not_asked_for_links(read):
+    answer, module = read()
+    assert answer["gpus"][0]["peers"] == []
+    assert "nvmlDeviceGetNvLinkState" not in module.asked
+
+
+def test_one_of_two_is_lost(read):
+    def handle(index):
+        if index:
+            raise NVMLError(15)
+        return index
+
+    answer, _ = read(**two(0, {0: 0, 2: 5}, nvmlDeviceGetHandleByIndex=handle))
+    assert [gpu["peers"] for gpu in answer["gpus"]] == [[], None]
 
 
 def test_an_old_pynvml_returns_bytes(read):

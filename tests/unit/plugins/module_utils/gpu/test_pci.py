@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host import pci
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import pci_devices
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
     FakeHost,
 )
@@ -24,11 +24,11 @@ def test_only_nvidias_display_and_3d_controllers():
             "/sys/bus/pci/devices/0000:42:00.0/vendor": "0x10de\n",  # gone while being read
         }
     )
-    assert pci.read(host) == [
+    assert pci_devices(host) == [
         {"address": "0000:01:00.0", "vendor": "0x10de", "device": "0x2204", "class": "0x030000"},
         {"address": "0000:41:00.0", "vendor": "0x10de", "device": "0x2330", "class": "0x030200"},
     ]
 
 
 def test_no_bus():
-    assert pci.read(FakeHost()) == []
+    assert pci_devices(FakeHost()) == []
