@@ -110,6 +110,11 @@ def create(ident: str, host: str, memory: int | None = None) -> None:
         if hierarchy.version == 2 and (hierarchy.mount / "cgroup.controllers").read_text().split():
             for parent in (hierarchy.mount, hierarchy.mount / ident, group.parent):
                 _hand_on(parent)
+        # All hosts together would have no more of the cores than one process beside them, and
+        # what waits for their servers waits for a time that it knows.
+        for name, value in (("cpu.weight", 400), ("cpu.shares", 4096)):
+            if (hierarchy.mount / ident / name).exists():
+                (hierarchy.mount / ident / name).write_text(str(value), encoding="ascii")
         if memory is not None:
             for name, value in _memory_limits(memory):
                 if (group / name).exists():
