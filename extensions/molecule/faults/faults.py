@@ -4,7 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Do harm to a running instance on this host, and see that it heals and says why.
 
-Usage: faults.py URL FAULT...
+Usage: faults.py URL NAME KIND FAULT...
+
+URL is the server's, NAME the instance, KIND what it is asked for: `chat` or `embed`.
 
 Each fault is a function below; what is not as it should be ends the program with status 1.
 """
@@ -29,7 +31,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
-NAME = "smollm2"
+URL, NAME, KIND = sys.argv[1:4]
 UNIT = f"vllm@{NAME}.service"
 CONFIG = pathlib.Path(f"/etc/vllm/{NAME}.yaml")
 VERDICT = pathlib.Path(f"/run/vllm/{NAME}/verdict.json")
@@ -37,6 +39,7 @@ DROP_IN = pathlib.Path(f"/etc/systemd/system/{UNIT}.d/10-compute-plane.conf")
 HARM = pathlib.Path(f"/run/systemd/system/{UNIT}.d/90-harm.conf")
 SHORTER = HARM.with_name("80-shorter.conf")
 CACHE = pathlib.Path(f"/var/cache/vllm/{NAME}")
+MODEL = re.findall(r"^served-model-name: \"?([^\"\n]+)", CONFIG.read_text(), re.MULTILINE)[0]
 START = 240.0
 """Seconds that a start may take on a busy machine."""
 
@@ -74,10 +77,9 @@ def show(name: str) -> str:
 def processes() -> dict[int, str]:
     """The unit's processes by PID, with what they call themselves."""
     found = {}
-    user = str(pathlib.Path(CONFIG).stat().st_gid)  # the group that may read it is the server's
     for entry in pathlib.Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and f"\nGid:\t{user}\t" in (entry / "status").read_text():
+            if entry.name.isdigit() and f"/{UNIT}" in (entry / "cgroup").read_text():
                 found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
     return found
 
@@ -94,7 +96,7 @@ def complete(tokens: int, timeout: float = 300.0) -> int:
     """Have tokens computed; returns how many."""
     # An engine on CPUs compiles its sampler at the first request with a temperature: after each
     # start it computes for ten seconds and more before it answers.
-    body = {"model": NAME, "prompt": "Once", "max_tokens": tokens, "temperature": 0}
+    body = {"model": MODEL, "prompt": "Once", "max_tokens": tokens, "temperature": 0}
     body["ignore_eos"] = True
     request = urllib.request.Request(  # noqa: S310 - the test host's own
         f"{URL}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -113,10 +115,20 @@ def wait_for(what: str, seconds: float, condition: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
+def embed(timeout: float) -> int:
+    """Have a vector computed; returns how many values it has."""
+    body = json.dumps({"model": MODEL, "input": "Once"}).encode()
+    request = urllib.request.Request(  # noqa: S310 - the test host's own
+        f"{URL}/v1/embeddings", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+        return len(json.load(answer)["data"][0]["embedding"])
+
+
 def answers() -> bool:
     """Whether the server answers."""
     try:
-        return complete(1, 10) == 1
+        return embed(10) > 1 if KIND == "embed" else complete(1, 10) == 1
     except OSError:
         return False
 
@@ -180,7 +192,7 @@ def load(count: int, tokens: int, timeout: float = 300.0) -> Iterator[list[int]]
 
 def ask(connection: http.client.HTTPConnection) -> tuple[int, bool]:
     """Ask over a connection; returns the status and whether the server closes the connection."""
-    body = json.dumps({"model": NAME, "prompt": "1", "max_tokens": 1, "temperature": 0})
+    body = json.dumps({"model": MODEL, "prompt": "1", "max_tokens": 1, "temperature": 0})
     connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     answer.read()
@@ -612,12 +624,11 @@ FAULTS = {
     )
 }
 NEED_NO_SERVER = (shorter_times, own_times, sandbox, given_up, causes)
-URL = sys.argv[1]
 
 
 def main() -> None:
     """Do harm."""
-    for name in sys.argv[2:]:
+    for name in sys.argv[4:]:
         if FAULTS[name] not in NEED_NO_SERVER:
             wait_for("it serves", START, serves)
         began = time.monotonic()

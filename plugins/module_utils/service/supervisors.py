@@ -11,9 +11,14 @@ import json
 import os
 from collections.abc import Mapping
 
+MAIN = """\
+import sys
 
-class SupervisorNeeded(Exception):
-    """The newest supervisor has to be written, and was not sent; nothing has been changed."""
+from supervisor.main import main
+
+sys.exit(main())
+"""
+"""The program in a supervisor's folder; the package beside it is a copy of module_utils' own."""
 
 
 def content_name(files: Mapping[str, str]) -> str:
@@ -44,8 +49,13 @@ def is_whole(supervisor: str) -> bool:
 
 
 def sent_texts(archive: str) -> dict[str, str]:
-    """The texts of the supervisor that the action plugin has sent, by their paths in its folder."""
+    """The texts of the supervisor in the code that was sent, by their paths in its folder.
+
+    Args:
+        archive: The zip file; see `common/late.py`.
+    """
     import zipfile  # here, because hardly any run is sent one
 
     with zipfile.ZipFile(archive) as sent:
-        return {name: sent.read(name).decode("utf-8") for name in sent.namelist()}
+        names = [name for name in sent.namelist() if name.startswith("supervisor/")]
+        return {"__main__.py": MAIN, **{name: sent.read(name).decode("utf-8") for name in names}}

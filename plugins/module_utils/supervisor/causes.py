@@ -14,10 +14,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from . import tracebacks
-from .tracebacks import ENGINE, SERVER, WORKER, Line, Report
+from .cards import CAUSES as GPU_CAUSES
+from .cards import LOST, MEMORY
+from .lines import ENGINE, SERVER, WORKER, Line, parse
+
+if TYPE_CHECKING:
+    from .tracebacks import Report
 
 
 @dataclass(frozen=True)
@@ -674,7 +679,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "driver_state",
         r"Error 999\b|cudaErrorUnknown|CUDA_ERROR_UNKNOWN|CUDA error: unknown error"
-        r"|NVMLError_(?:Unknown|GpuIsLost|InvalidArgument|ResetRequired)"
+        r"|NVMLError_(?:Unknown|InvalidArgument|ResetRequired)"
         r"|Failed to initialize NVML: Unknown Error",
         "the driver no longer answers for the GPU as it should",
         "See journalctl -k for Xid and NVRM; nvidia-smi must answer. Often nvidia_uvm is to be "
@@ -735,6 +740,15 @@ CAUSES: tuple[Cause, ...] = (
         "the NVSwitch of this machine is not set up, so that CUDA does not begin (error 802)",
         "Start the fabric manager of the driver's own version: systemctl enable --now "
         "nvidia-fabricmanager; nvidia-smi -q shows Fabric State Completed when it is done.",
+    ),
+    # vllm 0.14.1, vllm/v1/structured_output/utils.py: pins memory as for a GPU; 0.26.0 does not.
+    _cause(
+        "schema_without_gpu",
+        r"Found no NVIDIA driver on your system|Cannot access accelerator device",
+        "a request with a JSON schema was computed together with another one, of which this "
+        "release's engine dies without a GPU",
+        "Serve vllm_release 0.26.0 or later on a CPU, or set max_num_seqs: 1 on the instance.",
+        frames=r"apply_grammar_bitmask",
     ),
     # torch/cuda/__init__.py; vllm/config/device.py.
     _cause(
@@ -925,12 +939,25 @@ CAUSES: tuple[Cause, ...] = (
         "attention_backend, then enforce_eager: true, and report it to vLLM; with several cards "
         "also extra_args: {disable_custom_all_reduce: true}.",
     ),
+    # NVML's own words, and nvidia-smi's.
+    _cause(
+        LOST,
+        r"fallen off the bus|GPU is lost|NVMLError_GpuIsLost|Unable to determine the device handle",
+        *GPU_CAUSES[LOST],
+        by_itself="the supervisor ends the server as soon as the driver says so, and it stays down "
+        "(docs/power.md).",
+    ),
+    # CUDA's text of error 214.
+    _cause(
+        MEMORY,
+        r"uncorrectable ECC error|cudaErrorECC",
+        *GPU_CAUSES[MEMORY],
+    ),
     # NVIDIA's Xid messages as CUDA shows them; vllm#27430.
     _cause(
         "gpu_failed",
-        r"uncorrectable (?:ECC|NVLink) error|fallen off the bus|GPU is lost|cudaErrorECC"
-        r"|unspecified launch failure|the launch timed out|cudaErrorDevicesUnavailable"
-        r"|NVMLError_GpuIsLost|hardware stack error|Unable to determine the device handle",
+        r"uncorrectable NVLink error|unspecified launch failure|the launch timed out"
+        r"|cudaErrorDevicesUnavailable|hardware stack error",
         "the GPU failed while a kernel ran on it",
         "Look for Xid in journalctl -k, and at power and temperature (nvidia-smi -q); reboot if "
         "nvidia-smi shows ERR! or no card. If it comes back with another model or release, the "
@@ -1700,7 +1727,7 @@ def find_cause(log: Sequence[str]) -> Found | None:
     Returns:
         The cause; `None` where the log tells of no end.
     """
-    lines = [tracebacks.parse(line) for line in log]
+    lines = [parse(line) for line in log]
     reports = tracebacks.read(lines)
     ends = tracebacks.fatal(reports)
     started = max((n for n, line in enumerate(lines) if _UP in line.text), default=-1)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .tracebacks import ENGINE, WORKER, parse
+from . import cards
+from .lines import ENGINE, WORKER, parse
 
 if TYPE_CHECKING:
     from .sample import Process, Sample
@@ -36,6 +37,9 @@ COMPILING = "compiling"
 CAPTURING = "capturing"
 READY = "ready"
 BUSY = "busy"
+ASLEEP = "asleep"
+"""On demand, without a server: the first request starts it. The supervisor's word (demand.py);
+nothing is classified as this."""
 HUNG_AT_START = "hung at start"
 HUNG_WHILE_SERVING = "hung while serving"
 CRASHED = "crashed"
@@ -58,7 +62,7 @@ STATES = (
     STOPPING,
     STOPPED,
 )
-SERVING = (READY, BUSY)
+SERVING = (READY, BUSY, ASLEEP)
 ON_THE_WAY = (STARTING, DOWNLOADING, LOADING, COMPILING, CAPTURING)
 BAD = (HUNG_AT_START, HUNG_WHILE_SERVING, CRASHED, ORPHANED)
 
@@ -280,6 +284,8 @@ BY_FIGURES = {
         "it answers a completion with an error",
         "The log says why; restart the unit.",
     ),
+    cards.OVERHEATED: cards.CAUSES[cards.OVERHEATED],
+    cards.RESET: cards.CAUSES[cards.RESET],
     "unknown": (
         "it ended by itself, for a reason that is not known here",
         "Read the end of its log: journalctl -u the unit.",
@@ -340,6 +346,13 @@ def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     number = causes().signal_of(now.exit_status)
     if found is not None and _is_outranked(found, now, known is not None, number):
         found = None
+    trouble = cards.trouble_in_kernel(now.kernel)
+    by_log = None if found is None else found.cause.name
+    if trouble is not None and cards.explains(trouble, by_log, ours=False):
+        summary, remedy = cards.CAUSES[trouble.cause]
+        if found is not None:
+            evidence.append(f"log: {found.line[:300]}")
+        return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=trouble.cause)
     if found is not None:
         evidence.append(f"log: {found.line[:300]}")
         if found.raised:

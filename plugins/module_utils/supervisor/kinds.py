@@ -5,8 +5,7 @@
 
 `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897).
 
-`common/kinds.py` and `supervisor/kinds.py` are one text, which a test compares: the supervisor runs
-without the rest.
+It stands here because the supervisor runs without the rest of the collection.
 """
 
 from __future__ import annotations
@@ -25,13 +24,18 @@ POOLING = ("embed", "rerank", "classify")
 """Kinds that generate nothing (vLLM's `--runner pooling`)."""
 KINDS = (*GENERATING, *POOLING, "transcribe")
 
-BRIEFLY = {"enable_thinking": False, "thinking": False}
-"""Asks a template not to think, where it has one of these switches; others ignore them.
+BRIEFLY = {
+    "chat_template_kwargs": {"enable_thinking": False, "thinking": False},
+    "reasoning_effort": "low",
+}
+"""What a request says to have a model think less, where it has one of these switches.
 
-Qwen3 and GLM-4.5 read the first, DeepSeek-V3.1 and Granite the second:
-https://docs.vllm.ai/en/v0.14.1/features/reasoning_outputs.html
+Qwen3 and GLM-4.5 read `enable_thinking`, DeepSeek-V3.1 and Granite `thinking`, gpt-oss
+`reasoning_effort`; others ignore them. vllm 0.14.1, docs/features/reasoning_outputs.md and
+vllm/entrypoints/openai/serving_chat.py.
 """
 
+_PROOF = "The capital of France is"
 _RATE = 16000  # samples a second
 _BOUNDARY = "compute-plane-probe-7c1f0b"
 _FIELD = "Content-Disposition: form-data"
@@ -111,6 +115,72 @@ def question_of(kind: str, model: str) -> Question:
         more, of = {"prompt": "1", "max_tokens": 1, "temperature": 0}, _one_token
     content = json.dumps({**body, **more}).encode()
     return Question(path, content, "application/json", _judge(path, of))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A request whose answer is the same as long as the weights are.
+
+    Attributes:
+        path: With its leading slash.
+        body: What is posted.
+        content_type: The body's.
+        values: What was computed, of an answer: tokens, texts, or numbers as `float`.
+    """
+
+    path: str
+    body: bytes
+    content_type: str
+    values: Callable[[bytes], list[Any]]
+
+
+def proof_of(kind: str, model: str) -> Proof:
+    """What a server of a kind is asked before and after its sleep.
+
+    Args:
+        kind: One of `KINDS`.
+        model: The name that requests give.
+    """
+    question = question_of(kind, model)
+    body = question.body
+    if kind == "embed":
+
+        def of(answer: Any) -> list[Any]:
+            return [float(one) for one in answer["data"][0]["embedding"]]
+
+    elif kind == "rerank":
+
+        def of(answer: Any) -> list[Any]:
+            return [float(answer["data"][0]["score"])]
+
+    elif kind == "classify":
+
+        def of(answer: Any) -> list[Any]:
+            return [float(one) for one in answer["data"][0]["probs"]]
+
+    elif kind == "transcribe":
+
+        def of(answer: Any) -> list[Any]:
+            return [str(answer["text"])]
+
+    else:
+        # Shorter than a block of the prefix cache, so that it is computed anew each time;
+        # `ignore_eos` and `return_token_ids` are vLLM's own (0.14.1 and 0.26.0, CompletionRequest).
+        more = {"prompt": _PROOF, "max_tokens": 16, "temperature": 0}
+        more.update(ignore_eos=True, return_token_ids=True)
+        body = json.dumps({"model": model, **more}).encode()
+
+        def of(answer: Any) -> list[Any]:
+            tokens = answer["choices"][0]["token_ids"]
+            return [int(token) for token in tokens]
+
+    def values(content: bytes) -> list[Any]:
+        found = of(json.loads(content))
+        if not found:
+            raise ValueError("nothing was computed")
+        return found
+
+    return Proof(question.path, body, question.content_type, values)
 
 
 def silence(seconds: float) -> bytes:

@@ -35,8 +35,9 @@ def _socket(host: str) -> socket.socket:
 def is_free(host: str, port: int) -> bool:
     """Whether nobody listens on the port.
 
-    vLLM itself would not notice a second server of the same user there: it asks for SO_REUSEPORT,
-    and the kernel then deals the connections out to both.
+    vLLM itself (0.14.1; later ones with several API servers) would not notice a second server of
+    the same user there: it asks for SO_REUSEPORT, and the kernel then deals the connections out to
+    both.
     """
     with _socket(host) as trial:
         try:
@@ -50,15 +51,19 @@ def is_free(host: str, port: int) -> bool:
 class Refusal:
     """Takes the port's new connections from the server and refuses them with 503.
 
-    vLLM offers no way to stop accepting. It listens with SO_REUSEPORT, so a second socket of the
-    same user joins its group, and a filter (two machine words, no privilege: socket(7),
+    vLLM offers no way to stop accepting. Where it listens with SO_REUSEPORT (0.14.1; 0.26.0 with
+    several API servers alone, vllm/entrypoints/cli/serve.py), a second socket of the same user
+    joins its group, and a filter (two machine words, no privilege: socket(7),
     SO_ATTACH_REUSEPORT_CBPF) deals every new connection to that one. What the server has accepted
-    stays with it; what clients send over connections that they keep it refuses itself
-    (draining.py).
+    stays with it; what clients send over connections that they keep, or over new ones where this
+    cannot be, it refuses itself (draining.py).
 
     Args:
         host: The address that the server listens on.
         port: Its port.
+
+    Raises:
+        OSError: The server keeps the port to itself.
     """
 
     def __init__(self, host: str, port: int) -> None:

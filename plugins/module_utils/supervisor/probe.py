@@ -29,6 +29,7 @@ class Address:
         tls: Whether the server speaks TLS. Its certificate names the outside's host, not this
             one, and is not checked.
         kind: What it is asked for; see `kinds.KINDS`.
+        uds: The Unix socket on which it listens instead, behind a broker; `None` for the port.
     """
 
     host: str
@@ -37,6 +38,7 @@ class Address:
     api_key: str | None = None
     tls: bool = False
     kind: str = "chat"
+    uds: str | None = None
 
 
 class ProbeFailed(Exception):
@@ -73,11 +75,47 @@ def address_of(config: Mapping[str, object], api_key: str | None, kind: str = "c
         api_key=api_key,
         tls="ssl-certfile" in config,
         kind=kind,
+        uds=str(config["uds"]) if config.get("uds") else None,
     )
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket.
+
+    Args:
+        path: The socket's.
+        timeout: Seconds for each step.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Reach the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
+        except OSError:
+            self.close()
+            raise
+
+
+def is_served(path: str) -> bool:
+    """Whether somebody listens on a Unix socket."""
+    try:
+        with contextlib.closing(UnixConnection(path, 5.0)) as connection:
+            connection.connect()
+    except OSError:
+        return False
+    return True
 
 
 def connect(address: Address, timeout: float) -> http.client.HTTPConnection:
     """A connection to the server, made with the first request over it. No proxy is ever asked."""
+    if address.uds is not None:
+        return UnixConnection(address.uds, timeout)
     if not address.tls:
         return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
     context = ssl._create_unverified_context()  # noqa: S323 - see Address.tls
@@ -90,17 +128,18 @@ def ask(
     path: str,
     body: bytes | None = None,
     content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:
     """Ask for a path over a connection, which stays open: `GET`, or `POST` with a body.
 
     Raises:
         ProbeFailed: There was no answer within the connection's time, or its status is not 200.
     """
-    headers = {"Content-Type": content_type}
+    fields = {"Content-Type": content_type, **(headers or {})}
     if address.api_key:
-        headers["Authorization"] = f"Bearer {address.api_key}"
+        fields["Authorization"] = f"Bearer {address.api_key}"
     try:
-        connection.request("GET" if body is None else "POST", path, body, headers)
+        connection.request("GET" if body is None else "POST", path, body, fields)
         response = connection.getresponse()
         answer = response.read()
     except socket.timeout as error:
@@ -120,10 +159,11 @@ def request(
     body: bytes | None,
     timeout: float,
     content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:
     """Ask for a path over a connection of its own; see :func:`ask`."""
     with contextlib.closing(connect(address, timeout)) as connection:
-        return ask(connection, address, path, body, content_type)
+        return ask(connection, address, path, body, content_type, headers)
 
 
 def compute_once(address: Address, timeout: float) -> None:

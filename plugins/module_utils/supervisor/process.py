@@ -13,7 +13,6 @@ release's own Python runs them; hence relative imports and nothing but the stand
 
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import json
@@ -23,22 +22,32 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import IO, Callable
+from typing import IO, TYPE_CHECKING, Callable
 
-from . import backoff, classify, health
+from . import backoff, cards, classify, health
 from .caches import remove_compile_caches
 from .causes import PURGES
 from .draining import MARKER, MIDDLEWARE
-from .kinds import KINDS
 from .log import Tail
 from .notify import Notifier
 from .port import Refusal, is_free
-from .probe import ProbeFailed, address_of, ask, connect, read_config, read_counters
+from .probe import (
+    ProbeFailed,
+    address_of,
+    ask,
+    connect,
+    is_served,
+    read_config,
+    read_counters,
+)
 from .processes import adopt_orphans, kill_descendants
 from .sample import Sample, Sampler
 from .watch import Progress, Questions, is_idle
+
+if TYPE_CHECKING:
+    import argparse
 
 GAVE_UP = 69
 """Exit status, sysexits.h's EX_UNAVAILABLE: RestartPreventExitStatus= of the unit."""
@@ -81,6 +90,7 @@ class Supervisor:
         fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
         self.fingerprint = fingerprint
         self.failures = backoff.Failures(self.run_dir, fingerprint)
+        self.lost = cards.Starts(environ.get("STATE_DIRECTORY"))
         self.draining = os.path.join(self.run_dir, "draining")
         self.state = health.StateFile(os.path.join(self.run_dir, "state.json"))
         self.on_gpu: set[int] = set()
@@ -91,6 +101,9 @@ class Supervisor:
             stall=self.watchdog / 2,
         )
         self.sampler = Sampler(self.address, exclude=(os.getpid(),), gpu=bool(options.device))
+        visible = cards.named(environ.get("CUDA_VISIBLE_DEVICES"))
+        self.cards = cards.Watch(visible) if options.device else None
+        self.trouble: cards.Trouble | None = None
         self.questions = Questions(self.address, timeout=self.watchdog)
         self.samples: collections.deque[Sample] = collections.deque(maxlen=400)
         self.log = Tail(LOG_LINES)
@@ -112,7 +125,7 @@ class Supervisor:
             self.notifier.status(f"{what}, up to {left:.0f} s more")
             # systemd's own deadline begins with the start of the server.
             deadline = self.options.start_timeout + 60
-            self.notifier.send(f"EXTEND_TIMEOUT_USEC={int(deadline * 1e6)}")
+            self.notifier.send(f"EXTEND_TIMEOUT_USEC={int(deadline * 1e6)}", "WATCHDOG=1")
             self.stopping.wait(min(left, TICK))
         return True
 
@@ -165,6 +178,41 @@ class Supervisor:
         if not self.wait(GPU_MEMORY_TIMEOUT, lambda: not self.sampler.holders(former), what):
             say(f"{what} took {GPU_MEMORY_TIMEOUT:.0f} s; starting all the same", 4)
 
+    def port_problem(self) -> str | None:
+        """What keeps the server from listening; `None` where nothing does."""
+        if self.address.uds is not None:
+            if is_served(self.address.uds):
+                return f"another program listens on {self.address.uds}"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.address.uds)
+            return None
+        if is_free(self.host, self.address.port):
+            return None
+        return f"another program listens on {self.host}:{self.address.port}"
+
+    def see_cards(self) -> cards.Trouble | None:
+        """What is wrong with a card, if anything; what was wrong stays so until the next start."""
+        if self.cards is not None and (self.trouble is None or not self.trouble.is_lost):
+            self.trouble = cards.trouble(self.cards.read()) or self.trouble
+        return self.trouble
+
+    def lost_card(self) -> classify.Verdict | None:
+        """The verdict where a card is lost: whatever the server is doing, nothing comes of it."""
+        trouble = self.see_cards()
+        return told_by_card(None, trouble) if trouble is not None and trouble.is_lost else None
+
+    def with_cards(self, verdict: classify.Verdict) -> classify.Verdict:
+        """A verdict over an end, with what the driver says of the cards."""
+        trouble = None if self.stopping.is_set() else self.see_cards()
+        if trouble is None or not cards.explains(trouble, verdict.cause, ours=True):
+            self.trouble = None
+            return verdict
+        return told_by_card(verdict, trouble)
+
+    def prepare(self) -> None:
+        """Wait for what a start needs."""
+        self.wait_for_gpu_memory()
+
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server, and keep the end of its log on the way to the journal."""
         self.began = time.monotonic()
@@ -176,12 +224,14 @@ class Supervisor:
         path = [self.environ.get("PYTHONPATH", ""), FOLDER]
         command = [self.options.vllm, "serve", "--config", self.options.config]
         command += ["--middleware", MIDDLEWARE]
-        variables = {MARKER: os.path.abspath(self.draining)}
+        variables = {MARKER: os.path.abspath(self.draining), **self.variables()}
+        # The last one is the first that is asked.
         if self.options.truthful_health:
             self.state.tell(classify.STARTING, "it has not computed a token yet")
-            # The last one is the first that is asked.
             command += ["--middleware", health.MIDDLEWARE]
             variables[health.STATE] = self.state.path
+        for middleware in self.guards():
+            command += ["--middleware", middleware]
         self.server = server = subprocess.Popen(
             command,
             env={
@@ -198,6 +248,18 @@ class Supervisor:
         )
         self.reader.start()
         return server
+
+    def variables(self) -> dict[str, str]:
+        """Variables of the server that are found at its start."""
+        return {}
+
+    def guards(self) -> tuple[str, ...]:
+        """Middleware of the server that is asked before all other."""
+        return ()
+
+    def tick(self) -> bool:
+        """Wait a moment; whether somebody stops the unit."""
+        return self.stopping.wait(TICK)
 
     def _read_log(self, pipe: IO[bytes]) -> None:
         for data in iter(lambda: os.read(pipe.fileno(), 1 << 16), b""):
@@ -233,22 +295,27 @@ class Supervisor:
 
     def watch(self, server: subprocess.Popen[bytes]) -> classify.Verdict:
         """Watch until the server ends, hangs, or shall stop; returns the last verdict."""
-        progress = Progress(self.began)
+        progress = Progress(time.monotonic())
         verdict, next_look = classify.Verdict(classify.STARTING, "starting"), 0.0
-        while not self.stopping.wait(TICK):
+        while not self.tick():
             ended = server.poll() is not None
             if ended and self.reader is not None:
                 self.reader.join(2.0)  # its last words
             now = time.monotonic()
             if ended or now >= next_look:
                 verdict = self.look()
+                lost = None if ended else self.lost_card()
+                if lost is not None:
+                    self.tell_health(lost)
+                    return lost
                 sample = self.samples[-1]
                 progress.see(sample, self.questions.answered_at)
                 # One look is not enough for a server that has served: a debugger stops it for a
                 # moment, a client has it refuse something.
                 self.tell_health(verdict)
                 lasting = not self.ready or now - progress.at >= self.limits.stall
-                if ended or (verdict.state in classify.BAD and lasting):
+                bad = verdict.state in classify.BAD and lasting and not self.is_excused(verdict)
+                if ended or bad:
                     return verdict
                 if self.ready or verdict.state not in classify.SERVING:
                     self.notifier.status(status_line(verdict, sample))
@@ -261,12 +328,23 @@ class Supervisor:
                     self.questions.ask()
                 else:
                     next_look = now + LOOK_WHEN_BUSY
+            outside = self.outside(now)
+            if outside is not None:
+                return outside
             if not self.ready and now - self.began > self.options.start_timeout:
                 return too_late(verdict, now - self.began)
             if self.ready and now - progress.at > self.limits.busy_stall:
                 return no_progress(verdict, now - progress.at)
             self.notifier.send("WATCHDOG=1")
         return verdict
+
+    def is_excused(self, _verdict: classify.Verdict) -> bool:
+        """Whether something else than the server explains that it stands still."""
+        return False
+
+    def outside(self, _now: float) -> classify.Verdict | None:
+        """What ends the server although nothing is wrong with it here; `None` for nothing."""
+        return None
 
     def tell_health(self, verdict: classify.Verdict) -> None:
         """Have `/health` say what was seen, also where one look is not enough to end the server."""
@@ -332,6 +410,8 @@ class Supervisor:
         """End what is left of a server, tell why, and say what systemd shall do."""
         self.tell(verdict)
         self.end_descendants()
+        if self.trouble is not None:
+            return self.fail_with_card(verdict)
         if self.ready:
             return 1
         self.failures.add(f"{verdict.state}: {verdict.summary}")
@@ -344,6 +424,22 @@ class Supervisor:
             f"giving up after {self.options.starts} starts that failed one after the other, the "
             f"last one because: {verdict.summary}\n"
             f"remedy: {verdict.remedy or 'see the log above'}; then: systemctl start {unit}",
+            2,
+        )
+        return GAVE_UP
+
+    def fail_with_card(self, verdict: classify.Verdict) -> int:
+        """Say what systemd shall do where a card cannot compute: starts alone do not mend it."""
+        if self.lost.take(self.options.gpu_lost):
+            say("the unit is started again, once: vllm_service_gpu_lost is restart", 4)
+            return 1
+        self.failures.forget()
+        self.state.tell(health.GIVEN_UP, verdict.summary)
+        why = ""
+        if self.options.gpu_lost == cards.RESTART:
+            why = f", within {cards.SPACING / 60:.0f} min of start {self.lost.count} for a card"
+        say(
+            f"not started again{why}: {verdict.summary}\nremedy: {verdict.remedy}",
             2,
         )
         return GAVE_UP
@@ -361,6 +457,7 @@ class Supervisor:
             "cause": verdict.cause,
             "exit_status": status,
             "failed_starts": len(self.failures.summaries),
+            "ends": ends(path, verdict.state),
         }
         with open(f"{path}.new", "w", encoding="utf-8") as stream:
             json.dump(content, stream)
@@ -379,7 +476,11 @@ class Supervisor:
             # Accepted by the server before everything new is refused.
             connection = held.enter_context(contextlib.closing(connect(self.address, 5.0)))
             connection.connect()
-            refusal = held.enter_context(Refusal(self.host, self.address.port))
+            refusal = None
+            if self.address.uds is None:  # else the port is the broker's, who sends no more
+                with contextlib.suppress(OSError):
+                    # Where the server shares its port; else it refuses all that is new itself.
+                    refusal = held.enter_context(Refusal(self.host, self.address.port))
             with open(self.draining, "w", encoding="utf-8"):
                 pass  # that it is there says it all
             quiet, requests = 0, ""
@@ -391,7 +492,8 @@ class Supervisor:
                 left = end - time.monotonic()
                 self.notifier.status(f"stopping: {requests} get up to {left:.0f} s more")
                 time.sleep(0.25)
-            say(f"stopping: {requests} left, {refusal.refused} refused meanwhile")
+            told = "" if refusal is None else f", {refusal.refused} refused meanwhile"
+            say(f"stopping: {requests} left{told}")
         except (OSError, ProbeFailed) as problem:
             say(f"stopping without waiting for requests: {problem}", 4)
 
@@ -418,30 +520,35 @@ class Supervisor:
         kill_descendants(os.getpid())
         return 0
 
+    def before_start(self) -> classify.Verdict | None:
+        """Wait for what a start needs; returns what keeps it from coming, if anything does."""
+        self.back_off()
+        problem = None if self.stopping.is_set() else self.wait_for_devices()
+        problem = problem or self.port_problem()
+        if problem is not None:
+            cause = None if self.options.device and "not there" in problem else "port_in_use"
+            return classify.Verdict(
+                classify.CRASHED,
+                problem,
+                remedy="ss -ltnp shows which one" if cause else None,
+                cause=cause,
+            )
+        lost = None if self.stopping.is_set() else self.lost_card()
+        if lost is None:
+            self.prepare()
+        return lost
+
     def run(self) -> int:
         """Start, watch, stop; returns the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
         adopt_orphans()
-        self.back_off()
-        problem = None if self.stopping.is_set() else self.wait_for_devices()
-        if problem is None and not is_free(self.host, self.address.port):
-            problem = f"another program listens on {self.host}:{self.address.port}"
-        if problem is None:
-            self.wait_for_gpu_memory()
+        obstacle = self.before_start()
         if self.stopping.is_set():
             return self.stop()
-        if problem is not None:
-            cause = None if self.options.device and "not there" in problem else "port_in_use"
-            return self.fail(
-                classify.Verdict(
-                    classify.CRASHED,
-                    problem,
-                    remedy="ss -ltnp shows which one" if cause else None,
-                    cause=cause,
-                )
-            )
-        verdict = self.watch(self.start())
+        if obstacle is not None:
+            return self.fail(obstacle)
+        verdict = self.with_cards(self.watch(self.start()))
         mended = None if self.stopping.is_set() else self.mend(verdict)
         if mended is not None and not self.ready:
             # Here rather than by systemd, so that a play that waits for the server waits on.
@@ -450,8 +557,23 @@ class Supervisor:
             self.notifier.send(
                 f"EXTEND_TIMEOUT_USEC={int((self.options.start_timeout + 60) * 1e6)}"
             )
-            verdict, mended = self.watch(self.start()), None
+            verdict, mended = self.with_cards(self.watch(self.start())), None
         return self.stop() if self.stopping.is_set() else self.fail(mended or verdict)
+
+
+def told_by_card(verdict: classify.Verdict | None, trouble: cards.Trouble) -> classify.Verdict:
+    """The verdict over a server whose card cannot compute.
+
+    Args:
+        verdict: What was found without the card; `None` where that is no matter.
+        trouble: What is wrong with the card.
+    """
+    summary, remedy = cards.CAUSES[trouble.cause]
+    before = () if verdict is None else (f"here: {verdict.summary}", *verdict.evidence)
+    state = verdict.state if verdict and verdict.state in classify.BAD else classify.CRASHED
+    return classify.Verdict(
+        state, summary, (trouble.evidence, *before), remedy, cause=trouble.cause
+    )
 
 
 def status_line(verdict: classify.Verdict, sample: Sample) -> str:
@@ -485,28 +607,17 @@ def no_progress(verdict: classify.Verdict, seconds: float) -> classify.Verdict:
     )
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="supervisor", description=__doc__.splitlines()[0])
-    parser.add_argument("--name", required=True, help="the instance")
-    parser.add_argument("--vllm", required=True, help="the vllm program")
-    parser.add_argument("--config", required=True, help="its --config file")
-    parser.add_argument("--kind", choices=KINDS, default="chat", help="what it is asked for")
-    parser.add_argument("--start-timeout", type=float, default=600.0, help="seconds to a token")
-    parser.add_argument("--start-stall", type=float, default=120.0, help="seconds without any work")
-    parser.add_argument("--drain", type=float, default=30.0, help="seconds for requests at a stop")
-    parser.add_argument("--starts", type=int, default=5, help="failed ones in a row to give up")
-    parser.add_argument(
-        "--no-truthful-health",
-        dest="truthful_health",
-        action="store_false",
-        help="leave /health to vLLM alone",
-    )
-    parser.add_argument("--device", action="append", default=[], help="device node to wait for")
-    parser.add_argument("--device-timeout", type=float, default=120.0, help="seconds for them")
-    return parser
+def ends(path: str, state: str) -> dict[str, int]:
+    """How often a server was ended in each state since the host's start, this time included.
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the supervisor."""
-    return Supervisor(arguments().parse_args(argv), os.environ).run()
+    Args:
+        path: The file of the verdict before.
+        state: The state of the verdict now.
+    """
+    counts: dict[str, int] = {}
+    try:
+        with open(path, encoding="utf-8") as stream:
+            counts = {str(one): int(count) for one, count in json.load(stream)["ends"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass  # none yet, or of a supervisor that did not count
+    return {**counts, state: counts.get(state, 0) + 1}

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from .health import is_ours
 from .kernel import words
-from .probe import Address, Counters, ProbeFailed, counters, request
+from .probe import Address, Counters, ProbeFailed, counters, is_served, request
 
 CGROUPS = "/sys/fs/cgroup"
 COMPILERS = (
@@ -573,6 +573,8 @@ class Sampler:
     def _listening(self) -> bool | None:
         if self._address is None:
             return None
+        if self._address.uds is not None:
+            return is_served(self._address.uds)
         files = ("/proc/net/tcp", "/proc/net/tcp6")
         return is_listening([read_file(path, 8 << 20) for path in files], self._address.port)
 

@@ -55,6 +55,12 @@ class Questions:
             outcome = "denied" if "answered 401" in detail else outcome
         self._answer = Completion(outcome, time.monotonic() - self._began, detail)
 
+    def wait(self) -> bool:
+        """Wait until no answer is waited for; whether that is so."""
+        if self._thread is not None:
+            self._thread.join(self._timeout)
+        return self._thread is None or not self._thread.is_alive()
+
     @property
     def newest(self) -> Completion | None:
         """What became of the newest question; `None` before the first."""

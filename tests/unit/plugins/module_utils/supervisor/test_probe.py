@@ -3,9 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import socket
+import threading
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import probe
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONFIG = """\
 # Managed
@@ -69,3 +76,28 @@ def test_the_counters_are_summed() -> None:
     }
     assert not found.idle
     assert probe.read_counters("").idle
+
+
+def test_a_server_on_a_unix_socket_is_asked_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "server.sock")
+    config = {"model": "m", "host": "127.0.0.1", "port": 1, "uds": path}
+    address = probe.address_of(config, "key")
+    assert not probe.is_served(path)
+    with pytest.raises(probe.ProbeFailed, match="cannot be reached"):
+        probe.request(address, "/metrics", None, 5.0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(path)
+        server.listen(1)
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            with server.accept()[0] as client:
+                heard.append(client.recv(65536))
+                client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert probe.request(address, "/metrics", None, 5.0) == b"ok"
+        thread.join(5)
+        assert heard[0].startswith(b"GET /metrics HTTP/1.1\r\n")
+        assert b"Authorization: Bearer key\r\n" in heard[0]

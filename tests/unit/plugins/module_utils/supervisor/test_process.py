@@ -19,11 +19,13 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
+import fake_gpu
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import (
     draining,
     health,
+    main,
     process,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import Verdict
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = os.path.dirname(os.path.dirname(process.__file__))
-MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.process import main; "
+MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.main import main; "
 SERVER = """#!{python}
 import http.server, json, os, socket, sys, time
 running = 0
@@ -103,7 +105,7 @@ class Unit:
             middlewares=[draining.MIDDLEWARE, "--middleware", health.MIDDLEWARE],
         )
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
+    def start(self, *options: str, **variables: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", f"{MAIN}sys.exit(main())", FOLDER, "--name=a"]
         command += [f"--vllm={self.vllm}", f"--config={self.path}/a.yaml", *options]
         self.process = subprocess.Popen(
@@ -116,6 +118,7 @@ class Unit:
                 "CACHE_DIRECTORY": str(self.path / "cache"),
                 "VLLM_CACHE_ROOT": str(self.path / "cache" / "vllm"),
                 "PATH": os.environ["PATH"],
+                **variables,
             },
         )
         return self.process
@@ -171,6 +174,35 @@ def test_a_server_that_ends_with_status_0_has_failed(unit: Unit) -> None:
     assert (verdict["state"], verdict["exit_status"]) == ("crashed", 0)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, {"crashed": 1}),
+        ("{", {"crashed": 1}),
+        ('{"state": "crashed"}', {"crashed": 1}),
+        ('{"ends": {"crashed": "x"}}', {"crashed": 1}),
+        (
+            '{"ends": {"crashed": 2, "hung while serving": 1}}',
+            {"crashed": 3, "hung while serving": 1},
+        ),
+    ],
+)
+def test_ends_are_counted_by_their_state(
+    before: str | None, after: dict[str, int], tmp_path: Path
+) -> None:
+    if before is not None:
+        (tmp_path / "verdict.json").write_text(before)
+    assert process.ends(str(tmp_path / "verdict.json"), "crashed") == after
+
+
+def test_a_verdict_counts_on_from_the_one_before(unit: Unit) -> None:
+    (unit.path / "verdict.json").write_text('{"ends": {"hung while serving": 4}}')
+    unit.server("#!/bin/sh\nexit 3\n")
+    unit.start().communicate(timeout=30)
+    verdict = json.loads((unit.path / "verdict.json").read_text())
+    assert verdict["ends"] == {"hung while serving": 4, "crashed": 1}
+
+
 def test_it_is_given_up_with_a_last_word(unit: Unit) -> None:
     unit.server("#!/bin/sh\nexit 3\n")
     supervisor = unit.start("--starts=1")
@@ -200,8 +232,19 @@ def test_a_server_that_does_nothing_is_ended(unit: Unit) -> None:
     assert "<3>supervisor: hung at start: " in output
 
 
-def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit: Unit) -> None:
-    unit.server(unit.stand_in())
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        pytest.param(True, ", 1 refused meanwhile", id="0.14.1"),
+        # vllm/entrypoints/cli/serve.py: reuse_port=num_api_servers > 1
+        pytest.param(False, "", id="0.26.0, which keeps the port to itself"),
+    ],
+)
+def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(
+    unit: Unit, shares: bool, told: str
+) -> None:
+    asks = "self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)"
+    unit.server(unit.stand_in() if shares else unit.stand_in().replace(asks, "pass"))
     supervisor = unit.start("--drain=20")
     unit.hears("READY=1")
     statuses: list[int] = []
@@ -216,7 +259,7 @@ def test_requests_under_way_are_answered_before_a_stop_and_new_ones_refused(unit
     output, _ = supervisor.communicate(timeout=30)
     assert statuses == [200]
     assert supervisor.returncode == 0
-    assert "supervisor: stopping: 0 requests left, 1 refused meanwhile" in output
+    assert f"supervisor: stopping: 0 requests left{told}\n" in output
 
 
 def test_what_is_seen_is_told_where_health_reads_it(unit: Unit) -> None:
@@ -261,9 +304,7 @@ def test_health_is_left_to_vllm_where_it_shall_be(unit: Unit, options: tuple[str
 def test_a_hang_is_told_before_the_server_is_ended(unit: Unit) -> None:
     from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import classify
 
-    options = process.arguments().parse_args(
-        ["--name=a", "--vllm=v", f"--config={unit.path}/a.yaml"]
-    )
+    options = main.arguments().parse_args(["--name=a", "--vllm=v", f"--config={unit.path}/a.yaml"])
     supervisor = process.Supervisor(options, {"RUNTIME_DIRECTORY": str(unit.path)})
     told = unit.path / "state.json"
     supervisor.say_ready()
@@ -360,7 +401,7 @@ def supervisor_of(unit: Unit, *options: str) -> process.Supervisor:
     """The supervisor in this process, before it runs."""
     command = ["--name=a", "--vllm=/none", f"--config={unit.path}/a.yaml", *options]
     return process.Supervisor(
-        process.arguments().parse_args(command), {"RUNTIME_DIRECTORY": str(unit.path)}
+        main.arguments().parse_args(command), {"RUNTIME_DIRECTORY": str(unit.path)}
     )
 
 
@@ -415,3 +456,97 @@ def test_the_holders_of_gpu_memory_are_told_by_the_driver(monkeypatch: pytest.Mo
 )
 def test_what_systemctl_status_shows(verdict: Verdict, line: str) -> None:
     assert process.status_line(verdict, Sample(at=0, running=3, waiting=4)) == line
+
+
+# -- lost cards -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def driver(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables by which the supervisor finds the fake GPU's library; with one card."""
+    folder = tmp_path_factory.mktemp("fake-gpu")
+    fake_gpu.build(folder)
+    machine = folder / "machine.ini"
+    machine.write_text("[machine]\n[gpu]\n")
+    return {
+        "LD_LIBRARY_PATH": str(folder),
+        "FAKE_GPU_CONF": str(machine),
+        "CUDA_VISIBLE_DEVICES": "GPU-00000000-0000-4000-8000-000000000001",
+    }
+
+
+def lose(driver: dict[str, str]) -> None:
+    with open(driver["FAKE_GPU_CONF"], "w", encoding="utf-8") as stream:
+        stream.write("[machine]\n[gpu]\nxid = 79\nlost = 1\n")
+
+
+def test_a_card_that_is_lost_ends_its_server_which_stays_down(
+    unit: Unit, driver: dict[str, str]
+) -> None:
+    unit.server(unit.stand_in())
+    supervisor = unit.start("--device=/dev/null", "--starts=5", **driver)
+    unit.hears("READY=1")
+    lose(driver)
+    output, _none = supervisor.communicate(timeout=40)
+    assert supervisor.returncode == process.GAVE_UP, output
+    verdict = json.loads((unit.path / "verdict.json").read_text())
+    assert (verdict["state"], verdict["cause"]) == ("crashed", "gpu_lost")
+    assert "GPU-00000000-0000-4000-8000-000000000001 is lost" in verdict["evidence"][0]
+    assert "Reboot" in verdict["remedy"]
+    state = json.loads((unit.path / "state.json").read_text())
+    assert (state["state"], "the GPU is lost" in state["summary"]) == ("given up", True)
+    assert "not started again: the GPU is lost" in output
+
+
+def test_a_server_is_not_started_on_a_lost_card(unit: Unit, driver: dict[str, str]) -> None:
+    unit.server(f"#!/bin/sh\ntouch {unit.path}/started\n")
+    lose(driver)
+    supervisor = unit.start("--device=/dev/null", **driver)
+    output, _none = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == process.GAVE_UP, output
+    assert json.loads((unit.path / "verdict.json").read_text())["cause"] == "gpu_lost"
+    assert not (unit.path / "started").exists()
+
+
+def test_where_it_is_allowed_a_unit_is_started_again_once(
+    unit: Unit, driver: dict[str, str]
+) -> None:
+    unit.server("#!/bin/sh\nexit 1\n")
+    lose(driver)
+    kept = {**driver, "STATE_DIRECTORY": str(unit.path)}
+    options = ("--device=/dev/null", "--gpu-lost=restart")
+    first = unit.start(*options, **kept)
+    first.communicate(timeout=30)
+    assert first.returncode == 1
+    second = unit.start(*options, **kept)
+    output, _none = second.communicate(timeout=30)
+    assert second.returncode == process.GAVE_UP
+    assert "not started again, within 60 min of start 1 for a card" in output
+    assert json.loads((unit.path / "gpu-lost.json").read_text())["count"] == 1
+
+
+def test_an_end_is_told_by_the_card_where_the_log_tells_no_other_cause(
+    unit: Unit, driver: dict[str, str]
+) -> None:
+    unit.server("#!/bin/sh\nsleep 5\nexit 1\n")
+    supervisor = unit.start("--device=/dev/null", **driver)
+    time.sleep(3)  # it listens to the driver from its first look on
+    with open(driver["FAKE_GPU_CONF"], "w", encoding="utf-8") as stream:
+        stream.write("[machine]\n[gpu]\nxid = 95\n")
+    supervisor.communicate(timeout=40)
+    assert supervisor.returncode == process.GAVE_UP
+    verdict = json.loads((unit.path / "verdict.json").read_text())
+    assert verdict["cause"] == "gpu_memory_error"
+    assert "Xid 95" in verdict["evidence"][0]
+
+
+def test_a_mistake_of_the_configuration_is_told_although_a_card_asks_for_a_reset(
+    unit: Unit, driver: dict[str, str]
+) -> None:
+    with open(driver["FAKE_GPU_CONF"], "w", encoding="utf-8") as stream:
+        stream.write("[machine]\n[gpu]\nrecovery_action = 1\n")
+    unit.server("#!/bin/sh\necho 'vllm: error: unrecognized arguments: --max-modle-len'\nexit 2\n")
+    supervisor = unit.start("--device=/dev/null", **driver)
+    supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 1
+    assert json.loads((unit.path / "verdict.json").read_text())["cause"] == "unknown_flag"

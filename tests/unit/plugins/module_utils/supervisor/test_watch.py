@@ -88,3 +88,13 @@ def test_what_became_of_a_question(problem: str, outcome: str) -> None:
     assert newest is not None
     assert (newest.outcome, newest.detail) == (outcome, problem)
     assert questions.answered_at is None
+
+
+def test_a_question_is_waited_for_as_long_as_its_answer_may_take() -> None:
+    answers = threading.Event()
+    questions = Questions(ADDRESS, timeout=0.3, ask=lambda *_: answers.wait(10) and None)
+    assert questions.wait()  # nothing was asked
+    questions.ask()
+    assert not questions.wait()
+    answers.set()
+    assert questions.wait()
