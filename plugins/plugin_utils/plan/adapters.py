@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import said_by
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    repo_id_problem,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import whole_number
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
@@ -69,6 +72,7 @@ def plan_adapters(
             f"{instance.where}.extra_args.{flag}",
             f"--{flag} is what the instance's key lora sets",
             "name the adapters in lora, and leave the flag out",
+            {f"{instance.where}.extra_args.{flag}": None},
         )
     rows, ranks = [], []
     for adapter in instance.lora.values():
@@ -153,9 +157,12 @@ def _check_base(
 ) -> None:
     """Compare the adapter's matrices with the model's, and the base that it names."""
     base = fact.text(found, "documents", _CONFIG, "base_model_name_or_path")
-    remedy = (
-        f"serve it with its base{f', {base}' if base else ''}, or take an adapter of this model"
-    )
+    remedy = "serve it with its base, or take an adapter of this model"
+    settings: dict[str, Any] = {}
+    if base and repo_id_problem(base) is None and base != instance.model:
+        remedy = f"set model: {base}, which is its base, or take an adapter of this model"
+        settings = {instance.at("model"): base}
+        settings |= {instance.at("revision"): None} if instance.revision is not None else {}
     # Heads as wide as these formulas say; others (MLA, several widths) are vLLM's to compare.
     widths = _widths(model) if model is not None and "experts" not in str(model.config) else {}
     layers = fact.integer(model.shape_config, "num_hidden_layers") if model is not None else None
@@ -166,6 +173,7 @@ def _check_base(
             adapter.where,
             f"{adapter.model} changes {deepest} layers, and {instance.model} has {layers}",
             remedy,
+            settings,
         )
         return
     for module, shape in sorted(fact.mapping(found, "adapter", "shapes").items()):
@@ -182,6 +190,7 @@ def _check_base(
                 adapter.where,
                 f"{adapter.model} is not of {instance.model}: its {module} has {', '.join(wrong)}",
                 remedy,
+                settings,
             )
             return
     if base and not instance.local and not base.startswith("/") and base != instance.model:
@@ -218,6 +227,7 @@ def _flags(
             f"leave it out; {quoted(str(one) for one in fitting[:1])} is taken then"
             if fitting
             else "leave it out",
+            {f"{instance.where}.extra_args.max-lora-rank": None},
         )
     elif fitting and fitting[0] > _DEFAULT_RANK:
         rendered["max-lora-rank"] = fitting[0]

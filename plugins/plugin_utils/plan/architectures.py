@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,7 @@ def check_architecture(
     model: Model | None,
     wanted: Wanted,
     data: ReleaseData,
+    runs: Callable[[str], bool],
     findings: Findings,
 ) -> Architecture | None:
     """Refuse a model whose architecture the release does not know.
@@ -92,6 +93,7 @@ def check_architecture(
         model: Its model, where it is on the host.
         wanted: The whole wanted state; an environment of the user's own may know more models.
         data: The release's data, and the registries of the others.
+        runs: Whether a release has what the instance's accelerator and GPUs need.
         findings: Receives the problem, with the releases that know the architecture.
 
     Returns:
@@ -115,13 +117,18 @@ def check_architecture(
     if wanted.runtime_venv is not None:
         findings.note("architecture-not-listed", where, f"{said}; {wanted.runtime_venv} may")
         return None
-    remedy, settings = _remedy(names, own_code, registry, data)
+    remedy, settings = _remedy(instance.where, names, own_code, registry, data, runs)
     findings.problem("architecture-unknown", where, said, remedy, settings)
     return None
 
 
 def _remedy(
-    names: list[str], own_code: bool, registry: Mapping[str, Any], data: ReleaseData
+    where: str,
+    names: list[str],
+    own_code: bool,
+    registry: Mapping[str, Any],
+    data: ReleaseData,
+    runs: Callable[[str], bool],
 ) -> tuple[str, dict[str, Any] | None]:
     """What helps: another release, the model's own code, or what was meant; what it sets."""
     knowing = [
@@ -129,15 +136,22 @@ def _remedy(
         for release in data.available
         if any(resolve(name, data.registries.get(release) or {}) for name in names)
     ]
-    if knowing:
+    running = [release for release in knowing if runs(release)]
+    if knowing and not running:
+        return f"vLLM {knowing[-1]} knows it, and needs another GPU; choose another model", None
+    if running:
+        knowing = running
         # The smallest step: a newer release may ask for a newer driver or Python.
         here = fact.version_tuple(fact.text(data.release, "release") or "")
         newer = [release for release in knowing if fact.version_tuple(release) > here]
         taken = (newer or knowing[-1:])[0]
         return f"set vllm_release: {taken}, which knows it", {"vllm_release": taken}
     if own_code:
-        trust = "extra_args.trust-remote-code: true"
-        return f"the model brings its own code: read it, and if you trust it, set {trust}", None
+        trust = "trust_remote_code: true in extra_args"
+        return (
+            f"the model brings its own code: read it, and if you trust it, set {trust}",
+            {f"{where}.extra_args.trust-remote-code": True},
+        )
     near = closest(names[0], list(fact.mapping(registry, "architectures")))
     meant = f"is {near} meant? " if near else ""
     return f"{meant}no release that the collection has knows it; choose another model", None

@@ -10,13 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark import ceiling
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import snapshot_path
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.layout import (
+    snapshot_path,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
     answered,
     name_of,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import problem_line
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release import ReleaseData
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report import fill, table
 
@@ -25,6 +28,8 @@ _NOT_THE_MODELS = ("name", "host", "port")
 # What is wrong with the host for this model's sake.
 _FOR_THE_MODEL = ("memory-too-small", "disk-space")
 _FIRST = "vllm_instances[0]"
+# Stands for any model, where only the host counts; that nothing is known of it is no problem.
+_ANY = {"name": "any", "model": "/any"}
 # Stands for the commit of a model of which the collection itself tells; there is none like it.
 _NO_COMMIT = "0" * 40
 # What is left above it is the display's and the CUDA contexts' of other processes.
@@ -73,6 +78,26 @@ def known_models(shipped: Mapping[str, Any], hub: str) -> dict[str, Any]:
             "tokenizer": True,
         }
     return {"hub": entries, "models": models}
+
+
+def settle(
+    raw: Mapping[str, Any], facts: Mapping[str, Any], data: ReleaseData
+) -> tuple[dict[str, Any], ReleaseData, list[dict[str, Any]]]:
+    """Settle the release that models are planned with, and find what the host itself lacks for it.
+
+    Args:
+        raw: The wanted state without instances, its `release` a version or `newest-that-fits`.
+        facts: The facts.
+        data: The release's data.
+
+    Returns:
+        The wanted state with the release's version, that release's data, and the problems of the
+        host and the inventory that no model is free of.
+    """
+    plan = make_plan({**raw, "instances": [_ANY]}, facts, data)
+    release = plan["release"]
+    lacks = [one for one in plan["problems"] if not one["where"].startswith("vllm_instances")]
+    return {**raw, "release": release}, data.releases.get(release, data), lacks
 
 
 def fit(
@@ -210,14 +235,21 @@ def with_shipped(
     return answered(facts, known_models({"models": left}, hub))
 
 
-def render_fit(rows: Sequence[Mapping[str, Any]], release: str) -> str:
+def render_fit(
+    rows: Sequence[Mapping[str, Any]], release: str, lacks: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """Return the rows of `fit` as text: a table, why the others do not fit, and inventory lines.
 
     Args:
         rows: What `fit` returned.
         release: vLLM's version.
+        lacks: What the host lacks for any model, as `settle` returns it.
     """
     lines = [f"Served by vLLM {release}, each alone on this host", ""]
+    if lacks:
+        lines += ["First of all, whatever the model:", ""]
+        lines += [line for one in lacks for line in fill(problem_line(one), "  ", "    ")]
+        lines += [""]
     fitting = [row for row in rows if row["fits"]]
     head = (
         "model",
@@ -226,6 +258,7 @@ def render_fit(rows: Sequence[Mapping[str, Any]], release: str) -> str:
         "context",
         f"streams of {STREAM}",
         "weights",
+        "disk",
         "tokens/s",
     )
     lines += table(
@@ -239,6 +272,7 @@ def render_fit(rows: Sequence[Mapping[str, Any]], release: str) -> str:
                     str(row["max_model_len"]),
                     str(row["streams"]),
                     fact.gib(row["weights_bytes"]),
+                    "-" if row["download_bytes"] is None else fact.gib(row["download_bytes"]),
                     f"≤ {row['tokens_per_second']:.0f}" if row["tokens_per_second"] else "-",
                 )
                 for row in fitting
@@ -252,7 +286,8 @@ def render_fit(rows: Sequence[Mapping[str, Any]], release: str) -> str:
             lines += ["", f"  {row['model']} does not fit:" if row["why"] else f"  {row['model']}"]
             lines += [line for why in row["why"] for line in fill(why, "    ", "    ")]
     if fitting:
-        lines += ["", "Lines for the inventory", "", "vllm_instances:"]
+        lines += ["", "Lines for the inventory; take one, each has the whole host", ""]
+        lines += [f'vllm_release: "{release}"', "vllm_instances:"]
         for row in fitting:
             keys = [f"{key}: {json.dumps(value)}" for key, value in row["instance"].items()]
             lines += [f"  - {keys[0]}", *(f"    {key}" for key in keys[1:])]
@@ -308,8 +343,51 @@ def say_what_would_fit(
         ]
         hub = str(raw.get("model_hub") or f"{raw.get('state_dir') or '/var/lib/vllm'}/hub")
         known = with_shipped(facts, shipped, hub, [])
-        rows = [row for row in fit(raw, known, data, others) if row["fits"]]
-        if rows:
-            problem["remedy"] += (
-                f"; {rows[0]['model']} fits, with {rows[0]['max_model_len']} tokens of context"
-            )
+        for row in fit(raw, known, data, others):
+            # Alone it fits; beside the others of the inventory it must, too.
+            if row["fits"] and _fits_beside(index, row["instance"], plan, raw, known, data):
+                problem["remedy"] += (
+                    f"; {row['model']} fits, with {row['max_model_len']} tokens of context"
+                )
+                way = _difference(where.removesuffix(".model"), wanted, row["instance"])
+                if "settings" in problem:
+                    problem.setdefault("alternatives", []).append(way)
+                else:
+                    problem["settings"] = way
+                break
+
+
+def _fits_beside(
+    index: int,
+    instance: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    data: ReleaseData,
+) -> bool:
+    """Tell whether an instance can stand in another's place without a problem that was not there.
+
+    Args:
+        index: Whose place.
+        instance: The keys of the one.
+        plan: The plan with the other.
+        raw: The wanted state with the other.
+        facts: The facts.
+        data: The release's data.
+    """
+    instances = list(raw["instances"])
+    instances[index] = dict(instance)
+    after = make_plan({**raw, "instances": instances}, facts, data)["problems"]
+    before = {(problem["code"], problem["where"]) for problem in plan["problems"]}
+    before -= {("weights-do-not-fit", f"vllm_instances[{index}].model")}
+    return {(problem["code"], problem["where"]) for problem in after} <= before
+
+
+def _difference(
+    where: str, wanted: Mapping[str, Any], instance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings that make one instance of another."""
+    keys = [*instance, *(key for key in wanted if key not in instance)]
+    return {
+        f"{where}.{key}": instance.get(key) for key in keys if instance.get(key) != wanted.get(key)
+    }

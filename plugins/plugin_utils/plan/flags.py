@@ -12,6 +12,7 @@ refuses; the plan writes JSON text instead.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -23,7 +24,12 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
     quoted,
     shown,
 )
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance, taken
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    INSTANCE_KEYS,
+    Instance,
+    taken,
+    taken_by,
+)
 
 # Flag -> the instance's own key for it.
 OWN_KEYS: dict[str, str] = {
@@ -59,6 +65,10 @@ RESERVED: dict[str, tuple[str, str]] = {
     ),
     "uds": ("readiness and verification use the instance's port", "use host and port"),
     "headless": ("a server without an API cannot be proved", "leave it out"),
+    **dict.fromkeys(
+        ("nnodes", "node-rank", "master-addr", "master-port"),
+        ("the plan sets it for an instance that spans hosts", "use the instance's key hosts"),
+    ),
     "ssl-keyfile": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
     "ssl-certfile": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
     "ssl-ca-certs": ("readiness is proved over plain HTTP", "end TLS in a gateway before it"),
@@ -114,16 +124,17 @@ def check_extra_args(
         where = f"{instance.where}.extra_args.{flag}"
         base = flag.partition(".")[0]
         if flag in OWN_KEYS:
-            findings.problem(
-                "flag-has-own-key",
-                where,
-                f"--{flag} is the instance's key {OWN_KEYS[flag]}",
-                f"set {OWN_KEYS[flag]} on the instance instead",
-            )
+            _has_own_key(instance, flag, value, findings)
             continue
         if base in RESERVED:
             reason, remedy = RESERVED[base]
-            findings.problem("flag-reserved", where, f"--{base} cannot be set: {reason}", remedy)
+            findings.problem(
+                "flag-reserved",
+                where,
+                f"--{base} cannot be set: {reason}",
+                remedy,
+                {where: None, **_other_variable(base, value)} if base in _LEFT_OUT else None,
+            )
             continue
         if base == "attention-config" and _chooses_backend(value):
             findings.problem(
@@ -131,6 +142,7 @@ def check_extra_args(
                 where,
                 "attention_config holds a backend, and vLLM refuses a second choice",
                 "set attention_backend on the instance instead",
+                _without_backend(instance, where, value),
             )
             continue
         if flag != base and base in instance.extra_args:
@@ -139,6 +151,7 @@ def check_extra_args(
                 where,
                 f"--{base} is given as a whole too, and vLLM would drop that",
                 f"put this part into {base}",
+                _as_one(instance, flag, value),
             )
             continue
         if not flags:
@@ -154,6 +167,7 @@ def check_extra_args(
                 where,
                 f"this release of vLLM has no flag --{flag}",
                 f"{hint}vllm serve --help=all lists them",
+                _renamed(instance, flag, near, value) if hint and near else None,
             )
             continue
         if value is None:
@@ -162,10 +176,90 @@ def check_extra_args(
         value = taken({"bool": "boolean", "float": "number"}.get(known, "text"), value)  # noqa: PLW2901
         complaint = _check_value("text" if flag != base else known, base, flags, value)
         if complaint is not None:
-            findings.problem("flag-value", where, complaint[0], complaint[1])
+            near = _choice(base, flags, value) if flag == base else None
+            findings.problem(
+                "flag-value", where, complaint[0], complaint[1], {where: near} if near else None
+            )
             continue
         rendered.update(_render(flag, value, flags))
     return rendered
+
+
+# Flags that nothing is lost without; a key or a certificate is not taken away by a remedy.
+_LEFT_OUT = frozenset({"uds", "headless", "download-dir", "help"})
+
+
+def _other_variable(flag: str, value: Any) -> dict[str, Any]:
+    return {"vllm_model_hub": value} if flag == "download-dir" and isinstance(value, str) else {}
+
+
+def _has_own_key(instance: Instance, flag: str, value: Any, findings: Findings) -> None:
+    where = f"{instance.where}.extra_args.{flag}"
+    key = OWN_KEYS[flag]
+    given = key in instance.given | instance.bad
+    findings.problem(
+        "flag-has-own-key",
+        where,
+        f"--{flag} is the instance's key {key}" + (", which is set" if given else ""),
+        "leave the flag out" if given else f"set {key} on the instance instead",
+        _moved(instance, flag, key, value),
+    )
+
+
+def _moved(instance: Instance, flag: str, key: str, value: Any) -> dict[str, Any] | None:
+    """Return the settings that give an instance's key what a flag says; None where it cannot."""
+    settings: dict[str, Any] = {f"{instance.where}.extra_args.{flag}": None}
+    if value is None or key in instance.given | instance.bad:
+        return settings
+    if flag.startswith("no-") and isinstance(value, bool):
+        value = not value
+    number = whole_number(value) if INSTANCE_KEYS[key][0] == "integer" else None
+    value = taken_by(key, value if number is None else number)
+    return None if value is None else {**settings, instance.at(key): value}
+
+
+def _without_backend(instance: Instance, where: str, value: Any) -> dict[str, Any] | None:
+    config = json.loads(value) if isinstance(value, str) else value
+    rest = {key: one for key, one in config.items() if key != "backend"}
+    moved = _moved(instance, "attention-config", "attention_backend", config["backend"])
+    return None if moved is None else {**moved, where: rest or None}
+
+
+def _as_one(instance: Instance, flag: str, value: Any) -> dict[str, Any] | None:
+    """Return the settings that put the part that a dotted flag sets into the whole."""
+    base, _dot, tail = flag.partition(".")
+    whole = copy.deepcopy(instance.extra_args[base])
+    inner = whole
+    *path, last = tail.split(".")
+    for key in path:
+        inner = inner.setdefault(key, {}) if isinstance(inner, dict) else None
+    if not isinstance(inner, dict):
+        return None
+    inner[last] = value
+    where = f"{instance.where}.extra_args."
+    return {f"{where}{flag}": None, f"{where}{base}": whole}
+
+
+def _renamed(instance: Instance, flag: str, near: str, value: Any) -> dict[str, Any] | None:
+    """Return the settings that give the flag that was meant what a misspelt one says."""
+    if near in OWN_KEYS:
+        moved = _moved(instance, near, OWN_KEYS[near], value) or {}
+        moved = {key: one for key, one in moved.items() if not key.endswith(f".{near}")} | {
+            f"{instance.where}.extra_args.{flag}": None
+        }
+        return moved if len(moved) > 1 else None
+    if near in instance.extra_args or value is None:
+        return None
+    where = f"{instance.where}.extra_args."
+    return {f"{where}{flag}": None, f"{where}{near}": value}
+
+
+def _choice(flag: str, flags: Mapping[str, Mapping[str, Any]], value: Any) -> str | None:
+    """Return the choice of a flag that a single word was most likely meant to be."""
+    choices = flags.get(flag, {}).get("choices")
+    if not isinstance(value, str) or not isinstance(choices, list):
+        return None
+    return closest(value, [str(choice) for choice in choices])
 
 
 def _describe(flag: str, flags: Mapping[str, Mapping[str, Any]]) -> str | None:

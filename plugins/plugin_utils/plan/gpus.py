@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +131,12 @@ def world_size(instance: Instance) -> int:
     return size
 
 
-def assign_gpus(wanted: Wanted, gpus: list[Gpu], findings: Findings) -> dict[str, list[Gpu]]:
+def assign_gpus(
+    wanted: Wanted,
+    gpus: list[Gpu],
+    divides: Callable[[Instance, int], bool],
+    findings: Findings,
+) -> dict[str, list[Gpu]]:
     """Give every instance its GPUs.
 
     Instances that name GPUs come first. Every other one then gets, in the
@@ -139,21 +144,31 @@ def assign_gpus(wanted: Wanted, gpus: list[Gpu], findings: Findings) -> dict[str
     index first; what other processes hold at this moment does not matter, so
     the same inventory gives the same GPUs tomorrow.
 
+    Args:
+        wanted: The wanted state.
+        gpus: The GPUs that answer; what is promised of them is counted up.
+        divides: Whether an instance's model can be split over so many GPUs, as far as is known.
+        findings: Receives the problems.
+
     Returns:
         Instance's `where` to its GPUs in rank order; empty where that failed.
     """
     chosen: dict[str, list[Gpu]] = {one.where: [] for one in wanted.instances}
     for instance in wanted.instances:
         if instance.gpus is not None:
-            chosen[instance.where] = _named(instance, gpus, findings)
+            chosen[instance.where] = _named(instance, gpus, divides, findings)
             _commit(instance, chosen[instance.where])
     for instance in wanted.instances:
         if instance.gpus is not None or "gpus" in instance.bad:
             continue
         needed = world_size(instance)
+        shared = _of_share(instance, wanted, chosen)
+        if shared is not None and len(shared) == needed:
+            chosen[instance.where] = shared
+            continue
         if needed > len(gpus):
             if gpus:
-                _too_few(instance, needed, gpus, findings)
+                _too_few(instance, needed, gpus, divides, findings)
             continue
         ranked = sorted(gpus, key=lambda gpu: (round(gpu.committed, 9), gpu.index))
         chosen[instance.where] = sorted(ranked[:needed], key=lambda gpu: gpu.index)
@@ -161,70 +176,220 @@ def assign_gpus(wanted: Wanted, gpus: list[Gpu], findings: Findings) -> dict[str
     return chosen
 
 
+def _of_share(
+    instance: Instance, wanted: Wanted, chosen: Mapping[str, list[Gpu]]
+) -> list[Gpu] | None:
+    """Return the GPUs of the first of an instance's share that has some; None for none."""
+    for other in wanted.instances:
+        if instance.on_demand and other.place == instance.place and chosen[other.where]:
+            return chosen[other.where]
+    return None
+
+
+def at_once(instances: list[Instance]) -> list[Instance]:
+    """Return those of some instances that count together: of each share the largest."""
+    largest: dict[str, Instance] = {}
+    for one in instances:
+        other = largest.setdefault(one.place, one)
+        if one.gpu_memory_utilization > other.gpu_memory_utilization:
+            largest[one.place] = one
+    return list(largest.values())
+
+
+def check_shares(wanted: Wanted, assigned: Mapping[str, list[Gpu]], findings: Findings) -> None:
+    """Check that the instances of each share are on the same GPUs."""
+    first: dict[str, Instance] = {}
+    for instance in wanted.instances:
+        if not instance.on_demand or not assigned.get(instance.where):
+            continue
+        other = first.setdefault(instance.place, instance)
+        here, there = assigned[instance.where], assigned[other.where]
+        if not {gpu.uuid for gpu in here} & {gpu.uuid for gpu in there}:
+            findings.problem(
+                "share-apart",
+                instance.at("share"),
+                f"{instance.name} is on {quoted(gpu.label for gpu in here)} and "
+                f"{other.name} on {quoted(gpu.label for gpu in there)}",
+                "name the same gpus for all of a share, or give it a share of its own",
+                {instance.at("share"): None},
+            )
+
+
+def demand_of(
+    instance: Instance,
+    gpus: list[Gpu],
+    users: Mapping[str, Sequence[Instance]],
+    context: int,
+) -> dict[str, Any] | None:
+    """Return what the broker of an instance on demand is told; None for any other.
+
+    `size` is what it takes of each resource while it is awake, `room` what there is for its share.
+    Without GPUs one of a share is awake at a time: a server there computes on all cores.
+
+    Args:
+        instance: The instance.
+        gpus: Its GPUs.
+        users: A GPU's UUID to the instances on it.
+        context: Bytes of one CUDA context.
+    """
+    if not instance.on_demand:
+        return None
+    size, room = {"cpu": 1}, {"cpu": 1}
+    if gpus:
+        size = {gpu.uuid: budget(gpu, instance) + context for gpu in gpus}
+        room = {}
+        for gpu in gpus:
+            others = [one for one in users[gpu.uuid] if one.place != instance.place]
+            taken = sum(budget(gpu, one) + context for one in at_once(others))
+            room[gpu.uuid] = gpu.total + context - taken
+    return {
+        "share": instance.share or instance.name,
+        "idle_after": instance.idle_after,
+        "wake_timeout": instance.wake_timeout,
+        "size": size,
+        "room": room,
+    }
+
+
 def _commit(instance: Instance, gpus: list[Gpu]) -> None:
     for gpu in gpus:
         gpu.committed += instance.gpu_memory_utilization
 
 
-def _too_few(instance: Instance, needed: int, gpus: list[Gpu], findings: Findings) -> None:
+def _too_few(
+    instance: Instance,
+    needed: int,
+    gpus: list[Gpu],
+    divides: Callable[[Instance, int], bool],
+    findings: Findings,
+) -> None:
     where = instance.at("tensor_parallel_size")
     others = needed // instance.tensor_parallel_size
+    most = range(len(gpus) // others, 0, -1)
+    fits = next((size for size in most if divides(instance, size)), 0)
+    words = [f"set tensor_parallel_size: {fits}"] if fits else []
+    ways: list[dict[str, Any]] = [{where: fits}] if fits else []
     if others > 1:
-        fits = len(gpus) // others
-        flags = quoted(
-            flag
-            for flag in ("pipeline-parallel-size", "data-parallel-size")
-            if (fact.integer(instance.extra_args, flag) or 1) > 1
-        )
-        remedy = f"remove {flags} from extra_args"
-        if fits:
-            remedy = f"set tensor_parallel_size: {fits}, or {remedy}"
-    else:
-        # As many as there are may not divide the heads; the next plan says so.
-        fits = len(gpus)
-        remedy = f"set tensor_parallel_size: {fits}"
+        text, settings = _without_others(instance, len(gpus))
+        words.append(text)
+        ways.append(settings)
     findings.problem(
         "gpu-count",
         where,
         f"the instance needs {needed} GPUs and the host has {len(gpus)}",
-        remedy,
-        {where: fits} if fits else None,
+        ", or ".join(words),
+        alternatives=ways,
     )
 
 
-def _named(instance: Instance, gpus: list[Gpu], findings: Findings) -> list[Gpu]:
+def _named(
+    instance: Instance,
+    gpus: list[Gpu],
+    divides: Callable[[Instance, int], bool],
+    findings: Findings,
+) -> list[Gpu]:
     where = instance.at("gpus")
-    by_uuid = {gpu.uuid: gpu for gpu in gpus}
-    by_index = {gpu.index: gpu for gpu in gpus}
+    lookup: dict[str | int, Gpu] = {gpu.uuid: gpu for gpu in gpus}
+    lookup |= {gpu.index: gpu for gpu in gpus}
+    named = instance.gpus or []
     found: list[Gpu] = []
-    for name in instance.gpus or []:
-        gpu = by_index.get(name) if isinstance(name, int) else by_uuid.get(name)
+    for name in named:
+        gpu = lookup.get(name)
         if gpu is None:
             if gpus:
+                others = _in_place(instance, gpus, lookup)
                 findings.problem(
                     "gpu-unknown",
                     where,
                     f"the host has no working GPU {name}",
-                    "choose from " + quoted(f"{one.index} = {one.uuid}" for one in gpus),
+                    (f"set gpus: {others}, or " if others else "")
+                    + "choose from "
+                    + quoted(f"{one.index} = {one.uuid}" for one in gpus),
+                    {where: others} if others else None,
                 )
         elif gpu in found:
+            once: dict[str, str | int] = {}
+            for one in named:
+                if one in lookup:
+                    once.setdefault(lookup[one].uuid, one)
             findings.problem(
-                "bad-value", where, f"{gpu.label} is named twice", "name every GPU once"
+                "bad-value",
+                where,
+                f"{gpu.label} is named twice",
+                "name every GPU once",
+                {where: list(once.values())},
             )
         else:
             found.append(gpu)
     needed = world_size(instance)
-    if len(found) == len(instance.gpus or []) and len(found) != needed:
+    if len(found) == len(named) and len(found) != needed:
+        remedy, ways = _count(instance, found, needed, gpus, divides)
         findings.problem(
             "gpu-count",
             where,
             f"{len(found)} GPUs are named and the instance uses {needed}",
-            f"set tensor_parallel_size: {len(found)}, or name {needed}",
-            {instance.at("tensor_parallel_size"): len(found)}
-            if needed == instance.tensor_parallel_size
-            else None,
+            remedy,
+            alternatives=ways,
         )
     return found
+
+
+def _count(
+    instance: Instance,
+    found: list[Gpu],
+    needed: int,
+    gpus: list[Gpu],
+    divides: Callable[[Instance, int], bool],
+) -> tuple[str, list[dict[str, Any]]]:
+    """What makes the named GPUs as many as the instance uses: another size, or other GPUs."""
+    words: list[str] = []
+    ways: list[dict[str, Any]] = []
+    others = needed // instance.tensor_parallel_size
+    size = len(found) // others
+    if len(found) % others == 0 and divides(instance, size):
+        words.append(f"set tensor_parallel_size: {size}")
+        ways.append({instance.at("tensor_parallel_size"): size})
+    if needed <= len(gpus):
+        chosen = [gpu.index for gpu in [*found, *(gpu for gpu in gpus if gpu not in found)]]
+        words.append(f"set gpus: {chosen[:needed]}")
+        ways.append({instance.at("gpus"): chosen[:needed]})
+    size = next((one for one in range(size, 0, -1) if divides(instance, one)), 0)
+    if not ways and size:
+        chosen = [gpu.index for gpu in found[: size * others]]
+        words.append(f"set tensor_parallel_size: {size} and gpus: {chosen}")
+        ways.append({instance.at("tensor_parallel_size"): size, instance.at("gpus"): chosen})
+    elif not ways:
+        text, settings = _without_others(instance, len(found))
+        words.append(text)
+        ways.append(settings)
+    return ", or ".join(words), ways
+
+
+def _without_others(instance: Instance, gpus: int) -> tuple[str, dict[str, Any]]:
+    """What makes tensor parallel size alone say how many GPUs are used, and no more than some."""
+    flags = [
+        flag
+        for flag in ("pipeline-parallel-size", "data-parallel-size")
+        if (fact.integer(instance.extra_args, flag) or 1) > 1
+    ]
+    text = f"remove {quoted(flags)} from extra_args"
+    size = min(instance.tensor_parallel_size, gpus)
+    if size != instance.tensor_parallel_size:
+        text += f" and set tensor_parallel_size: {size}"
+    left: dict[str, Any] = {f"{instance.where}.extra_args.{flag}": None for flag in flags}
+    return text, {**left, instance.at("tensor_parallel_size"): size}
+
+
+def _in_place(
+    instance: Instance, gpus: list[Gpu], lookup: Mapping[str | int, Gpu]
+) -> list[str | int]:
+    """Return the named GPUs with others in place of those that the host does not have."""
+    used = {lookup[name].uuid for name in instance.gpus or [] if name in lookup}
+    free = [gpu.index for gpu in gpus if gpu.uuid not in used]
+    chosen = [
+        name if name in lookup else free.pop(0) if free else None for name in instance.gpus or []
+    ]
+    return [name for name in chosen if name is not None] if None not in chosen else []
 
 
 def check_assigned(
@@ -243,7 +408,7 @@ def check_assigned(
         host: All GPUs of the host.
         limits: The release's data of the accelerator: the lowest compute capability, and the
             highest.
-        others: Release to the same data of it, for each that the collection has.
+        others: Release to its data of each accelerator, for each that the collection has.
         findings: Receives the problems.
     """
     for gpu in gpus:
@@ -254,30 +419,32 @@ def check_assigned(
         elif (bound := _outside(gpu, limits)) is not None:
             code, said = bound
             remedy, settings = _other_release(gpu, others)
+            ways = [settings] if settings else []
+            inside = other_gpus(instance, gpus, host, lambda other: _outside(other, limits) is None)
+            if inside:
+                remedy = f"set gpus: {inside}" + (f", or {remedy}" if settings else "")
+                ways.insert(0, {instance.at("gpus"): inside})
             findings.problem(
                 code,
                 instance.where,
                 f"{gpu.label} has compute capability {shown_capability(gpu.capability)} and the "
                 f"release's kernels {said}",
                 remedy,
-                settings,
+                alternatives=ways,
             )
         if gpu.row.get("mig_mode") is True:
-            free = [
-                other.index
-                for other in host
-                if other.row.get("mig_mode") is not True and other.committed <= 0
-            ][: len(gpus)]
-            enough = len(free) == len(gpus)
+            whole = other_gpus(
+                instance, gpus, host, lambda other: other.row.get("mig_mode") is not True
+            )
             findings.problem(
                 "gpu-mig",
                 instance.where,
                 f"{gpu.label} is split into MIG devices, which this plan does not cover",
-                f"set gpus: {free}, which are not split"
-                if enough
+                f"set gpus: {whole}, which are not split"
+                if whole
                 else "where this machine owns the GPU, end what uses it and merge it again: "
                 f"nvidia-smi -i {gpu.index} -mig 0",
-                {instance.at("gpus"): free} if enough else None,
+                {instance.at("gpus"): whole} if whole else None,
             )
         if gpu.row.get("display_active") is True:
             findings.note(
@@ -292,6 +459,50 @@ def check_assigned(
             f"the GPUs differ ({quoted(gpu.name for gpu in gpus)}); the slowest and smallest "
             "one sets the pace",
         )
+
+
+def other_gpus(
+    instance: Instance, gpus: list[Gpu], host: list[Gpu], works: Callable[[Gpu], bool]
+) -> list[int]:
+    """Return GPUs that an instance could use in place of its own, by index.
+
+    Args:
+        instance: The instance.
+        gpus: Its GPUs.
+        host: All GPUs of the host; those that other instances use are left to them.
+        works: Whether a GPU is good for it.
+
+    Returns:
+        As many as it has; empty where there are not so many.
+    """
+    own = {gpu.uuid for gpu in gpus}
+    free = [
+        gpu.index
+        for gpu in host
+        if works(gpu)
+        and gpu.committed - (instance.gpu_memory_utilization if gpu.uuid in own else 0) <= EPSILON
+    ]
+    return free[: len(gpus)] if len(free) >= len(gpus) else []
+
+
+def has_kernels(
+    release: str,
+    accelerator: str,
+    gpus: list[Gpu],
+    releases: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Tell whether a release is locked for an accelerator, and has kernels for some GPUs.
+
+    Args:
+        release: The release.
+        accelerator: `cuda` or `cpu`.
+        gpus: The GPUs; one whose capability is not known counts as one that it has kernels for.
+        releases: Release to its data of each accelerator.
+    """
+    limits = fact.mapping(releases.get(release), accelerator)
+    return bool(limits) and not any(
+        gpu.capability and _outside(gpu, limits) is not None for gpu in gpus
+    )
 
 
 def _outside(gpu: Gpu, limits: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -310,7 +521,9 @@ def _other_release(
 ) -> tuple[str, dict[str, Any] | None]:
     """What helps a GPU that a release has no kernels for: a release that has, or another GPU."""
     fitting = [
-        release for release, limits in others.items() if limits and _outside(gpu, limits) is None
+        release
+        for release, data in others.items()
+        if (limits := fact.mapping(data, "cuda")) and _outside(gpu, limits) is None
     ]
     if fitting:
         return (
@@ -343,6 +556,7 @@ def _together(gpu: Gpu, instances: list[Instance], context: int) -> int:
 
 def over_limit(gpu: Gpu, instances: list[Instance], context: int) -> bool:
     """Whether several instances claim more of a GPU than it has."""
+    instances = at_once(instances)
     total = sum(one.gpu_memory_utilization for one in instances)
     needed = _together(gpu, instances, context)
     return len(instances) > 1 and (total > 1 + EPSILON or needed > gpu.total)
@@ -368,9 +582,10 @@ def check_shared_memory(
         refused: UUIDs of GPUs whose instances were refused already.
         findings: Receives the problems.
     """
-    for uuid, (gpu, instances) in users_of(wanted, assigned).items():
+    for uuid, (gpu, users) in users_of(wanted, assigned).items():
         if uuid in refused:
             continue
+        instances = at_once(users)
         needed = _together(gpu, instances, context)
         last = instances[-1]
         where = last.at("gpu_memory_utilization")

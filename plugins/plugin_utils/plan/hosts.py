@@ -16,10 +16,13 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
     Findings,
     quoted,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.sleep import host_copy
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    Instance,
     Wanted,
     bytes_of,
-    overlap,
+    free_port,
+    sockets,
 )
 
 
@@ -45,6 +48,7 @@ def check_host(
             "host",
             f"tasks run as user id {uid}, and packages, units and /opt need root",
             "connect as root, or set ansible_become: true",
+            {"ansible_become": True},
         )
     _check_distribution(host, rules, findings)
     _check_processor(host, rules, cpu_flags, findings)
@@ -139,6 +143,7 @@ def check_nvcc(wanted: Wanted, facts: Mapping[str, Any], findings: Findings) -> 
             "vllm_preflight_nvcc",
             "nvcc is not on the host, and the inventory says present",
             "install the CUDA toolkit, or set vllm_preflight_nvcc: any",
+            {"vllm_preflight_nvcc": "any"},
         )
     elif wanted.nvcc == "absent" and found:
         path = fact.text(nvcc, "path") or "nvcc"
@@ -149,6 +154,7 @@ def check_nvcc(wanted: Wanted, facts: Mapping[str, Any], findings: Findings) -> 
             f"{path}{f' ({version})' if version else ''} is on the host, "
             "and the inventory says absent",
             "remove the CUDA toolkit, or set vllm_preflight_nvcc: any",
+            {"vllm_preflight_nvcc": "any"},
         )
 
 
@@ -162,31 +168,40 @@ def check_ports(
     """
     listening = fact.rows(facts, "ports")
     by_unit = {one.unit: one for one in wanted.instances if "name" not in one.bad}
+    in_use = {fact.integer(one, "port") or 0 for one in listening}
     for instance in wanted.instances:
-        if {"port", "host"} & instance.bad:
-            continue
-        for row in listening:
-            address, unit = fact.text(row, "address"), _unit_of(row, facts)
-            if fact.integer(row, "port") != instance.port or address is None:
-                continue
-            if not overlap(address, instance.host) or unit == instance.unit:
-                continue
-            other = by_unit.get(unit or "")
-            moves = other is not None and other.port != instance.port
-            goes = unit in [f"vllm@{name}.service" for name in removed]
-            if moves or goes:
-                findings.note(
-                    "port-moves",
-                    instance.at("port"),
-                    f"{unit} holds port {instance.port} and gives it up in this run",
+        for mine in sockets(instance, wanted.group_address):
+            for row in listening:
+                address, port = fact.text(row, "address"), fact.integer(row, "port")
+                if port is None or address is None or not mine.meets(address, port):
+                    continue
+                unit = _unit_of(row, facts)
+                if unit == instance.unit:
+                    continue
+                # systemd holds a broker's ports, too, and of one inode the first process is named.
+                held = (instance.broker, "init.scope", None)
+                known = fact.mapping(facts, "deployed", "instances").get(instance.name) or {}
+                if instance.on_demand and unit in held and known.get("port") == port:
+                    continue
+                other = by_unit.get(unit or "")
+                kept = sockets(other, wanted.group_address) if other is not None else []
+                moves = other is not None and not any(one.meets(address, port) for one in kept)
+                goes = unit in [f"vllm@{name}.service" for name in removed]
+                if moves or goes:
+                    findings.note(
+                        "port-moves",
+                        instance.at(mine.key),
+                        f"{unit} holds port {port} and gives it up in this run",
+                    )
+                    continue
+                free = free_port(wanted.instances, mine, in_use)
+                findings.problem(
+                    "port-in-use",
+                    instance.at(mine.key),
+                    f"{_holder(row, unit, facts)} listens on {mine._replace(address=address)}",
+                    f"stop it, or set {mine.key}: {free}",
+                    {instance.at(mine.key): free},
                 )
-                continue
-            findings.problem(
-                "port-in-use",
-                instance.at("port"),
-                f"{_holder(row, unit, facts)} listens on {_socket(address, instance.port)}",
-                "stop it, or give the instance another port",
-            )
 
 
 def check_addresses(wanted: Wanted, facts: Mapping[str, Any], findings: Findings) -> None:
@@ -198,7 +213,7 @@ def check_addresses(wanted: Wanted, facts: Mapping[str, Any], findings: Findings
     if not there:
         return
     for instance in wanted.instances:
-        if "host" in instance.bad:
+        if "host" in instance.bad or not instance.listens:
             continue
         try:
             address = ipaddress.ip_address(instance.host)
@@ -212,11 +227,9 @@ def check_addresses(wanted: Wanted, facts: Mapping[str, Any], findings: Findings
             instance.at("host"),
             f"{instance.host} is no address of this machine; it has {quoted(known)}",
             "use one of these, 127.0.0.1 for this machine only, or 0.0.0.0 for all of them",
+            {instance.at("host"): "127.0.0.1"},
+            [{instance.at("host"): one} for one in ("0.0.0.0", *known)],  # noqa: S104
         )
-
-
-def _socket(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _unit_of(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
@@ -346,46 +359,77 @@ def check_ram(
     rules: Mapping[str, Any],
     accelerator: str,
     models: Mapping[str, Model | None],
+    sleep: Mapping[str, Any],
     findings: Findings,
 ) -> None:
     """Compare the host's memory with what all instances hold together.
 
     On `cpu` an instance holds its weights, its KV cache and one server
     process; with GPUs only one server process a rank (weights are mapped from
-    their files while they are copied to the GPU). Models whose size is not
-    known count as nothing: the plan never invents a size.
+    their files while they are copied to the GPU), and where it sleeps at level 1
+    a copy of its weights. Models whose size is not known count as nothing: the
+    plan never invents a size.
     """
     process = fact.integer(rules, "bytes", "process") or 0
     total = fact.integer(facts, "host", "memory_total_bytes")
     available = fact.integer(facts, "host", "memory_available_bytes")
     if not wanted.instances or total is None:
         return
-    needed = 0
+    places: dict[str, int] = {}
     for instance in wanted.instances:
         if accelerator == "cpu":
             model = models.get(instance.where)
             weights = model.weights_bytes if model is not None else None
-            own = process + instance.cpu_kvcache_space * fact.GIB + (weights or 0)
+            stage = (weights or 0) // max(1, len(instance.hosts))
+            own = process + instance.cpu_kvcache_space * fact.GIB + stage
         else:
             own = process * instance.tensor_parallel_size
-        needed += own
+            own += host_copy(instance, models.get(instance.where), sleep)
+        # Of a share one is awake at a time where it is that for which there is room; one that
+        # sleeps is there as well.
+        place = instance.where if instance.sleep_level else instance.place
+        places[place] = max(own, places.get(place, 0))
         limit = bytes_of(instance.limits.get("memory_max", "infinity"), total)
         if limit is not None and limit < own:
+            where, enough = instance.at("limits.memory_max"), f"{-(-own // fact.GIB)}G"
+            remedy = f"set memory_max: {enough} or more, or leave it out"
+            ways: list[dict[str, Any]] = [{where: enough}, {where: None}]
+            if accelerator == "cpu" and (less := _less_cache([instance], own - limit)):
+                remedy += f"; or set {_shown_cache([instance], less)}"
+                ways.append(less)
             findings.problem(
                 "limit-too-small",
-                instance.at("limits.memory_max"),
+                where,
                 f"the instance may use {fact.gib(limit)} of memory and needs about {fact.gib(own)}",
-                "raise it, or leave it out"
-                + ("; or lower cpu_kvcache_space" if accelerator == "cpu" else ""),
+                remedy,
+                alternatives=ways,
             )
+    needed = sum(places.values())
     if needed > total:
+        less = _less_cache(wanted.instances, needed - total) if accelerator == "cpu" else {}
+        copies = {
+            one.at("sleep_level"): copy
+            for one in wanted.instances
+            if (copy := host_copy(one, models.get(one.where), sleep))
+        }
+        without_copies = needed - sum(copies.values())
+        stops = bool(copies) and without_copies <= total
         findings.problem(
             "memory-too-small",
             "host",
             f"the host has {fact.gib(total)} of memory and the instances need about "
-            f"{fact.gib(needed)}",
-            "serve a smaller model or fewer of them"
-            + (", or lower cpu_kvcache_space" if accelerator == "cpu" else ""),
+            f"{fact.gib(needed)}"
+            + (
+                f", of which up to {fact.gib(sum(copies.values()))} are copies of weights while "
+                "they sleep"
+                if copies
+                else ""
+            ),
+            (f"set {_shown_cache(wanted.instances, less)}, or " if less else "")
+            + ("set sleep_level: 0 where it is 1, or " if stops else "")
+            + "serve a smaller model"
+            + (" or fewer of them" if len(wanted.instances) > 1 else ""),
+            dict.fromkeys(copies, 0) if stops else less,
         )
     elif available is not None and needed > available and not _running(facts):
         findings.note(
@@ -394,6 +438,31 @@ def check_ram(
             f"{fact.gib(available)} of memory are available now and the instances need about "
             f"{fact.gib(needed)}",
         )
+
+
+def _less_cache(instances: list[Instance], excess: int) -> dict[str, int]:
+    """Return the sizes of KV caches that free so many bytes, the largest lowered first.
+
+    Empty where that cannot be had with 1 GiB for each.
+    """
+    sizes = {one.at("cpu_kvcache_space"): one.cpu_kvcache_space for one in instances}
+    wanted = dict(sizes)
+    for _step in range(-(-excess // fact.GIB)):
+        largest = max(wanted, key=lambda where: wanted[where])
+        if wanted[largest] <= 1:
+            return {}
+        wanted[largest] -= 1
+    return {where: size for where, size in wanted.items() if size != sizes[where]}
+
+
+def _shown_cache(instances: list[Instance], sizes: Mapping[str, int]) -> str:
+    if len(instances) == 1:
+        return f"cpu_kvcache_space: {next(iter(sizes.values()))}"
+    return quoted(
+        f"cpu_kvcache_space: {sizes[where]} on {one.name or one.where}"
+        for one in instances
+        if (where := one.at("cpu_kvcache_space")) in sizes
+    )
 
 
 def _running(facts: Mapping[str, Any]) -> bool:

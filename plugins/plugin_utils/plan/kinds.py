@@ -59,7 +59,11 @@ def plan_kind(
     complaint = _impossible(kind, instance, model, architecture)
     if complaint is not None:
         findings.problem(
-            "kind-impossible", instance.at("kind"), complaint, f"leave kind out; it is {found}"
+            "kind-impossible",
+            instance.at("kind"),
+            complaint,
+            f"leave kind out; it is {found}",
+            {instance.at("kind"): None},
         )
         return Served(found)
     wanted: dict[str, Any] = {}

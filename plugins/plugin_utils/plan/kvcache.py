@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The KV cache: what each layer of a model keeps, and what a request of a length needs of it.
 
-Follows vLLM's own arithmetic, vllm 0.14.1 and 0.26.0: the specification of each layer
+Follows vLLM's own arithmetic, vllm 0.14.1, 0.26.0 and 0.32.0: the specification of each layer
 (vllm/v1/kv_cache_interface.py), and their grouping (vllm/v1/core/kv_cache_utils.py,
 get_kv_cache_groups). `scripts/kv-oracle` asks vLLM itself, and tests compare.
 """
@@ -53,6 +53,7 @@ class Pool:
         even: Where the most frequent kind of layer has less than so many times the layers of the
             rarest, all groups are as large as the former.
         state_mode: `none` keeps one state a request, `align` two, `all` one for each block.
+        checkpoints: States that `align` keeps beside these two.
         chunk: Tokens of which a block's are a multiple where `state_mode` is `all`.
         align: Tokens of which a block's are a multiple where the model has states.
     """
@@ -61,6 +62,7 @@ class Pool:
     in_flight: int
     even: float
     state_mode: str = "none"
+    checkpoints: int = 0
     chunk: int = 256
     align: int = 16
 
@@ -160,7 +162,8 @@ class Cache:
         """Return the blocks that one layer needs for a request."""
         block = self.block()
         if one.kind == STATE:
-            return {"align": 2, "all": -(-tokens // block)}.get(self.pool.state_mode, 1)
+            modes = {"align": 2 + self.pool.checkpoints, "all": -(-tokens // block)}
+            return modes.get(self.pool.state_mode, 1)
         page = self._page()
         # A layer whose tokens are smaller gets more of them into a block of the same bytes.
         if one.size and not page % (one.size * block):

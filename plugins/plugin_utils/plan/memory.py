@@ -33,6 +33,8 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models imp
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import Findings
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance
 
+AUTO = "auto"
+"""`max-model-len` by which vLLM takes the longest context that fits."""
 # No model's context is longer; bounds the search for the longest that fits.
 _LONGEST = 1 << 27
 
@@ -251,7 +253,8 @@ def read_cache(
     layers = tuple(replace(one, count=-(-one.count // pipeline)) for one in counted.values())
     steps = 1 if extra.get("async-scheduling") is False or "no-async-scheduling" in extra else 2
     steps = min(steps, fact.integer(since(rules, "pool", setting.release) or {}, "steps") or 1)
-    return Cache(layers, _pool(instance, config, family, setting, batched * steps, rules))
+    hybrid = {one.kind for one in layers} > {STATE}
+    return Cache(layers, _pool(instance, config, family, setting, batched * steps, hybrid, rules))
 
 
 def _pool(
@@ -260,12 +263,18 @@ def _pool(
     family: str,
     setting: Setting,
     in_flight: int,
+    hybrid: bool,
     rules: Mapping[str, Any],
 ) -> Pool:
     table = fact.mapping(since(rules, "pool", setting.release) or {})
     block = whole_number(instance.extra_args.get("block-size"))
     mode = "none"
-    if instance.extra_args.get("enable-prefix-caching") is True:
+    cached = instance.extra_args.get("enable-prefix-caching")
+    if "no-enable-prefix-caching" in instance.extra_args:
+        cached = False
+    if cached is None and hybrid and not setting.pools:
+        cached = table.get("cached_by_default")
+    if cached is True:
         kept = family in fact.words(table, "states_all")
         mode = "all" if kept else fact.text(table, "states") or "none"
     return Pool(
@@ -273,6 +282,7 @@ def _pool(
         in_flight=in_flight,
         even=fact.number(table, "even") or 1.0,
         state_mode=mode,
+        checkpoints=1 if family in fact.words(table, "checkpoints") else 0,
         chunk=fact.integer(config, "mamba_chunk_size")
         or fact.integer(config, "chunk_size")
         or 2048,
@@ -350,6 +360,7 @@ class Setting:
         gpus: The instance's GPUs.
         host: All GPUs of the host.
         pools: Whether it embeds, ranks or classifies, and generates nothing.
+        shared: Whether other instances are on its GPUs.
     """
 
     accelerator: str
@@ -359,6 +370,34 @@ class Setting:
     gpus: list[Gpu]
     host: list[Gpu] = field(default_factory=list)
     pools: bool = False
+    shared: bool = False
+
+
+def engine_decides(instance: Instance, setting: Setting, rules: Mapping[str, Any]) -> bool:
+    """Whether vLLM itself takes the longest context that fits, at each start.
+
+    It measures what the plan can only estimate. A number is better, and is written where the
+    model's own length does not fit:
+
+    - in a release that does not tell its clients what it has decided (`auto_length`);
+    - on a CPU and with `kv-cache-memory-bytes`, where nothing is measured: the KV cache has the
+      size that was set, so the plan's length is exact;
+    - for several instances on one GPU: a server that is started while another takes memory counts
+      that as its own. With a number it ends, and is started again; with `auto` it would serve a
+      short context from then on, and nobody would be told;
+    - for models that embed, rank or classify, some of which take `auto` for a length of the user's
+      (NomicBertModelConfig in vllm/model_executor/models/config.py);
+    - over several hosts, whose plans are compared before any of them starts.
+    """
+    return (
+        instance.max_model_len is None
+        and setting.accelerator == "cuda"
+        and since(rules, "auto_length", setting.release) is True
+        and not setting.pools
+        and not setting.shared
+        and not instance.hosts
+        and "kv-cache-memory-bytes" not in instance.extra_args
+    )
 
 
 def plan_memory(
@@ -368,6 +407,7 @@ def plan_memory(
     rules: Mapping[str, Any],
     sizes: Mapping[str, Any],
     findings: Findings,
+    measured: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Plan an instance's memory and refuse what cannot fit.
 
@@ -378,10 +418,12 @@ def plan_memory(
         rules: `plan/data/memory.yml`.
         sizes: Format to bytes, from `plan/data/dtypes.yml`.
         findings: Receives the problems.
+        measured: What an engine measured of the same before (`measured.measured`).
 
     Returns:
-        Bytes by use, tokens and lengths, for one GPU; None where the model's
-        size is not known.
+        Bytes by use, tokens and lengths, for one GPU; `predicted` has what is estimated and
+        `measured` what was measured before, which counts where it is there. None where the
+        model's size is not known.
     """
     if model is None or (setting.accelerator == "cuda" and not setting.gpus):
         return None
@@ -392,52 +434,124 @@ def plan_memory(
             "memory-unknown",
             instance.at("model"),
             "its files do not say enough to plan its KV cache; vLLM measures at start what is "
-            "left for it, and ends where a request of max_model_len does not fit",
+            "left for it, and "
+            + (
+                "takes the longest context that fits"
+                if engine_decides(instance, setting, rules)
+                else "ends where a request of max_model_len does not fit"
+            ),
         )
         return None
     tensor = instance.tensor_parallel_size if setting.accelerator == "cuda" else 1
     if _check_heads(instance, shape, tensor, setting, findings):
         return None
-    weights, activations, graphs = _beside_cache(instance, model, shape, setting, rules, sizes)
+    estimate = _beside_cache(instance, model, shape, setting, rules, sizes)
+    beside = _as_measured(estimate, measured)
     result: dict[str, Any] = {
-        "weights_bytes": weights,
-        "overhead_bytes": activations,
+        "weights_bytes": beside.weights,
+        "overhead_bytes": beside.activations,
         "cuda_graph_bytes": 0,
-        "cuda_graph_in_budget": setting.graphs_in_budget,
+        "cuda_graph_in_budget": beside.counts_graphs,
         "kv_cache_bytes_per_token": cache.token_bytes,
         "state_bytes": cache.state_bytes,
     }
     if setting.accelerator == "cpu":
         result.update(gpu_memory_bytes=None, budget_bytes=None, available_bytes=None)
-        kv_bytes = instance.cpu_kvcache_space * fact.GIB
+        kv_bytes, spared = instance.cpu_kvcache_space * fact.GIB, 0
+        estimated = kv_bytes
         result["overhead_bytes"] = 0
     else:
         smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
         claimed = budget(smallest, instance)
-        kv_bytes = claimed - weights - activations - (graphs if setting.graphs_in_budget else 0)
+        kv_bytes, estimated = claimed - beside.total, claimed - estimate.total
         result.update(
             gpu_memory_bytes=smallest.total,
             available_bytes=min(gpu.available for gpu in setting.gpus),
             budget_bytes=claimed,
-            cuda_graph_bytes=graphs,
+            cuda_graph_bytes=beside.graphs,
         )
+        spared = beside.activations - beside.compiled
         given = whole_number(instance.extra_args.get("kv-cache-memory-bytes"))
         if given is not None and given > 0:
-            kv_bytes = given
+            kv_bytes, estimated, spared = given, given, 0
         if kv_bytes <= 0:
             _does_not_fit(instance, result, setting, findings, shape)
-        elif graphs and not setting.graphs_in_budget:
+        elif beside.graphs and not beside.counts_graphs:
             _check_graphs(instance, result, fact.integer(rules, "context") or 0, findings)
     kv_bytes = max(0, kv_bytes)
     result["kv_cache_bytes"] = kv_bytes
     result["kv_cache_tokens"] = cache.tokens(kv_bytes)
+    result["kv_cache_tokens_compiled"] = cache.tokens(kv_bytes + spared) if kv_bytes else 0
     fits = cache.longest(kv_bytes, _LONGEST)
     result["max_model_len_fits"] = fits
-    _check_length(instance, model, result, fits, cache.request_bytes, setting, findings)
+    decides = engine_decides(instance, setting, rules)
+    usual = cache.longest(max(0, estimated), _LONGEST)
+    need_of = cache.request_bytes
+    _check_length(instance, model, result, fits, usual, need_of, setting, findings, decides)
     length = result["max_model_len"]
+    result["predicted"] = {
+        "budget_bytes": result["budget_bytes"],
+        "weights_bytes": estimate.weights,
+        "kv_cache_bytes": max(0, estimated),
+        "kv_cache_tokens": cache.tokens(max(0, estimated)),
+        "max_model_len": min(model_length(model) or usual, usual) if decides else length,
+    }
+    result["measured"] = (
+        {"at": measured.get("at"), **fact.mapping(measured, "is")} if measured is not None else None
+    )
     need = cache.request_bytes(length) if length else 0
     result["concurrency"] = round(kv_bytes / need, 2) if need else 0.0
     return result
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What an instance needs beside its KV cache on one GPU, in bytes.
+
+    Attributes:
+        weights: Its weights.
+        activations: What it computes with at its first start.
+        compiled: The same at a start that finds its code compiled.
+        graphs: Captured CUDA graphs.
+        counts_graphs: Whether they count against the utilization.
+    """
+
+    weights: int
+    activations: int
+    compiled: int
+    graphs: int
+    counts_graphs: bool
+
+    @property
+    def total(self) -> int:
+        """All that counts against the utilization."""
+        return self.weights + self.activations + (self.graphs if self.counts_graphs else 0)
+
+
+def _as_measured(estimate: Beside, measured: Mapping[str, Any] | None) -> Beside:
+    """Return what an engine measured instead of what is estimated, as far as it was measured.
+
+    vLLM's log rounds to 0.01 GiB, so up to half of that more may have been free.
+    """
+    beside = fact.integer(measured, "beside_bytes")
+    if beside is None or measured is None:
+        return estimate
+    half = fact.GIB // 200
+    now = beside
+    budget = fact.integer(measured, "predicted", "budget_bytes")
+    cache = fact.integer(measured, "is", "kv_cache_bytes")
+    if budget is not None and cache is not None:
+        now = budget - cache
+    weights = fact.integer(measured, "is", "weights_bytes") or estimate.weights
+    graphs = fact.integer(measured, "is", "cuda_graph_bytes") or estimate.graphs
+    inside = estimate.graphs if estimate.counts_graphs else 0
+    return Beside(
+        weights=weights,
+        activations=max(0, beside - half - weights - inside),
+        compiled=max(0, now - half - weights - inside),
+        graphs=estimate.graphs if estimate.counts_graphs else max(0, graphs),
+        counts_graphs=estimate.counts_graphs,
+    )
 
 
 def _beside_cache(
@@ -447,8 +561,8 @@ def _beside_cache(
     setting: Setting,
     rules: Mapping[str, Any],
     sizes: Mapping[str, Any],
-) -> tuple[int, int, int]:
-    """Return the bytes of weights, activations and CUDA graphs on one GPU."""
+) -> Beside:
+    """Return what an instance needs beside its KV cache on one GPU."""
     tensor = instance.tensor_parallel_size if setting.accelerator == "cuda" else 1
     pipeline = max(1, fact.integer(instance.extra_args, "pipeline-parallel-size") or 1)
     element = fact.integer(sizes, setting.dtype) or 2
@@ -457,12 +571,86 @@ def _beside_cache(
         # An encoder reads a text in one piece: vllm 0.14.1, vllm/engine/arg_utils.py,
         # _set_default_max_num_seqs_and_batched_tokens_args.
         batched = max(batched, instance.max_model_len or model_length(model) or 0)
+    newer = _newer_runner(instance, model, shape, setting, rules)
     weights = _weights(instance, model, setting, element, sizes) // (tensor * pipeline)
     weights += _adapters(instance, shape, tensor) // pipeline
-    activations = _activations(shape, batched, sequences, element, tensor, setting, rules)
-    activations += _encoder(instance, model, shape, batched, element, rules)
-    graphs = 0 if instance.enforce_eager else fact.integer(rules, "cuda_graphs") or 0
-    return weights, activations, graphs
+    other = fact.integer(since(rules, "non_torch", setting.release)) or 0
+    if tensor > 1:
+        other += fact.integer(since(rules, "tensor_parallel", setting.release)) or 0
+    other += _encoder(instance, model, shape, batched, element, rules)
+    width = 3 * -(-shape.intermediate // tensor) + 4 * shape.hidden
+    forward = batched * width * element
+    # Instead of the sampler's, the profile run of a model that pools ends in the pooler's (vllm
+    # 0.14.1, vllm/v1/worker/gpu_model_runner.py, profile_run).
+    sampled = 0 if setting.pools else sequences
+    logit = _logit_bytes(instance, newer, setting, rules)
+    compiled = max(forward, sampled * shape.vocabulary * logit)
+    peak = compiled
+    if _compiles(instance) and since(rules, "compiling", setting.release) is True:
+        table = -(-shape.vocabulary // tensor) * shape.hidden
+        peak = max(peak, (table + 2 * batched * shape.hidden) * element)
+    counts = fact.mapping(since(rules, "model_runner", setting.release) or {}).get("counts_graphs")
+    return Beside(
+        weights=weights,
+        activations=peak + other,
+        compiled=compiled + other,
+        graphs=0
+        if instance.enforce_eager
+        else fact.integer(since(rules, "cuda_graphs", setting.release)) or 0,
+        counts_graphs=setting.graphs_in_budget and not (newer and counts is False),
+    )
+
+
+def _newer_runner(
+    instance: Instance, model: Model, shape: Shape, setting: Setting, rules: Mapping[str, Any]
+) -> bool:
+    """Whether the release serves this with the newer of its two model runners."""
+    table = fact.mapping(since(rules, "model_runner", setting.release) or {})
+    newer = fact.text(table, "newer")
+    said = instance.environment.get("VLLM_USE_V2_MODEL_RUNNER")
+    if newer == "never" or setting.accelerator != "cuda":
+        return False
+    if said is not None:
+        return said == "1"
+    if _speculates(instance) in fact.words(table, "not_with"):
+        return False
+    if newer == "always":
+        return True
+    config = model.shape_config
+    experts = any(
+        fact.integer(config, key)
+        for key in ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+    )
+    known = set(fact.words(model.config, "architectures")) & set(fact.words(table, "experts"))
+    states = any(STATE in row for row in shape.kinds)
+    return not setting.pools and not states and (not experts or bool(known))
+
+
+def _speculates(instance: Instance) -> str:
+    """Return the way of speculative decoding, empty without one."""
+    given = instance.extra_args.get("speculative-config")
+    if given is None:
+        return ""
+    wanted = _json(given) if isinstance(given, str) else given
+    return fact.text(wanted, "method") or "draft_model"
+
+
+def _logit_bytes(
+    instance: Instance, newer: bool, setting: Setting, rules: Mapping[str, Any]
+) -> int:
+    """Return the bytes that one logit takes while it is sampled from."""
+    table = fact.mapping(since(rules, "sampler_bytes_per_logit", setting.release) or {})
+    runner = "newer" if newer else "speculating" if _speculates(instance) else "older"
+    return fact.integer(table, runner) or 0
+
+
+def _compiles(instance: Instance) -> bool:
+    """Whether vLLM compiles the model (vllm/config/vllm.py: CompilationMode.NONE is 0)."""
+    given = instance.extra_args.get("compilation-config")
+    wanted = _json(given) if isinstance(given, str) else given
+    mode = fact.mapping(wanted).get("mode")
+    level = whole_number(instance.extra_args.get("optimization-level"))
+    return not instance.enforce_eager and mode not in (0, "0", "NONE") and level != 0
 
 
 @dataclass(frozen=True)
@@ -521,8 +709,8 @@ def least_memory(
     cache = read_cache(instance, model, shape, setting, rules, sizes) if shape is not None else None
     if shape is None or cache is None:
         return None
-    weights, activations, graphs = _beside_cache(instance, model, shape, setting, rules, sizes)
-    inside = graphs if setting.graphs_in_budget else 0
+    beside = _beside_cache(instance, model, shape, setting, rules, sizes)
+    inside = beside.graphs if beside.counts_graphs else 0
     own = model_length(model)
     # As much more as a length that the plan chooses is below what fits (`_rounded`).
     floor = -(-(fact.integer(rules, "least_tokens") or 0) * 100 // 95)
@@ -533,10 +721,10 @@ def least_memory(
     # An encoder has none, and the plan still wants a byte of it.
     least = given if given is not None and fixed else max(1, request)
     return Need(
-        weights=weights,
-        activations=activations,
+        weights=beside.weights,
+        activations=beside.activations,
         graphs=inside,
-        outside=graphs - inside,
+        outside=beside.graphs - inside,
         cache=least,
         request=request,
         grows=not setting.pools and not fixed,
@@ -682,32 +870,6 @@ def _in_flight(method: str, model: Model, total: int, stored: int, element: int)
     return int(min(count, whole) * element + max(0, count - whole) * share)
 
 
-def _activations(
-    shape: Shape,
-    batched: int,
-    sequences: int,
-    element: int,
-    tensor: int,
-    setting: Setting,
-    rules: Mapping[str, Any],
-) -> int:
-    """Return the profile run's peak beside the weights, and what torch does not see."""
-    width = 3 * -(-shape.intermediate // tensor) + 4 * shape.hidden
-    forward = batched * width * element
-    # Instead of the sampler's, the profile run of a model that pools ends in the pooler's (vllm
-    # 0.14.1, vllm/v1/worker/gpu_model_runner.py, profile_run).
-    sampled = 0 if setting.pools else sequences
-    sampler = (
-        sampled
-        * shape.vocabulary
-        * int(since(rules, "sampler_bytes_per_logit", setting.release) or 0)
-    )
-    other = fact.integer(rules, "non_torch") or 0
-    if tensor > 1:
-        other += fact.integer(rules, "tensor_parallel") or 0
-    return max(forward, sampler) + other
-
-
 def _encoder(
     instance: Instance,
     model: Model,
@@ -752,9 +914,7 @@ def _does_not_fit(
     smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
     graphs = result["cuda_graph_bytes"] if result["cuda_graph_in_budget"] else 0
     needed = result["weights_bytes"] + result["overhead_bytes"] + graphs
-    remedy, settings = _room_for(
-        instance, needed, result["weights_bytes"], smallest, setting, shape
-    )
+    remedy, settings = room_for(instance, needed, result["weights_bytes"], smallest, setting, shape)
     findings.problem(
         "weights-do-not-fit",
         instance.at("model"),
@@ -767,7 +927,7 @@ def _does_not_fit(
     )
 
 
-def _room_for(
+def room_for(
     instance: Instance,
     needed: int,
     weights: int,
@@ -844,11 +1004,26 @@ def _check_length(
     model: Model,
     result: dict[str, Any],
     fits: int,
+    usual: int,
     need: Callable[[int], int],
     setting: Setting,
     findings: Findings,
+    decides: bool,
 ) -> None:
-    """Settle max_model_len: the wanted one must fit, a default is cut to what does."""
+    """Settle max_model_len: the wanted one must fit, a default is cut to what does.
+
+    Args:
+        instance: The instance.
+        model: Its model.
+        result: The plan's figures; receives `max_model_len`.
+        fits: The longest context that fits.
+        usual: The longest that fits by the estimate. A measurement makes the length that is
+            written no longer: what runs with it goes on.
+        need: Bytes of one request of a length.
+        setting: Accelerator, release and GPUs.
+        findings: Receives the problems.
+        decides: Whether vLLM itself takes the length.
+    """
     where = instance.at("max_model_len")
     own = model_length(model)
     wanted = instance.max_model_len
@@ -871,11 +1046,22 @@ def _check_length(
             where,
             f"one request of {wanted} tokens needs {fact.gib(need(wanted))}, more than the KV "
             f"cache of {fact.gib(result['kv_cache_bytes'])}",
-            f"set max_model_len: {shorter} or less" + (f", or {space}" if space else ""),
+            f"set max_model_len: {shorter} or less" + (f", or {space[0]}" if space else ""),
             {where: shorter},
+            [space[1]] if space else (),
         )
-    if wanted is None and own is not None and 0 < fits < own:
-        result["max_model_len"] = _rounded(fits)
+    if decides and own is not None and 0 < fits < own:
+        result["max_model_len"] = fits
+        findings.note(
+            "max-model-len-auto",
+            where,
+            f"the model's own {own} tokens do not fit; vLLM takes the longest context that does, "
+            f"at each start: about {fits} tokens",
+        )
+        return
+    if wanted is None and own is not None and fits > 0 and 0 < min(fits, usual) < own:
+        length = _rounded(usual) if usual < own else own
+        result["max_model_len"] = length if length <= fits else _rounded(fits)
         findings.note(
             "max-model-len-chosen",
             where,
@@ -889,16 +1075,22 @@ def _check_length(
 
 def _room_for_length(
     instance: Instance, result: Mapping[str, Any], setting: Setting, needed: int
-) -> str | None:
-    """Return what gives a request of so many bytes its room, or None where nothing here does."""
+) -> tuple[str, dict[str, Any]] | None:
+    """Return what gives a request of so many bytes its room, or None where nothing here does.
+
+    Returns:
+        The words, and what they set.
+    """
     if setting.accelerator == "cpu":
-        return f"set cpu_kvcache_space: {-(-needed // fact.GIB)}"
+        size = -(-needed // fact.GIB)
+        return f"set cpu_kvcache_space: {size}", {instance.at("cpu_kvcache_space"): size}
     smallest = min(setting.gpus, key=lambda gpu: (gpu.total, gpu.index))
     lacking = needed - result["kv_cache_bytes"]
     wanted = -(-int((result["budget_bytes"] + lacking) / smallest.total * 1000 + 1) // 10) / 100
     others = smallest.committed - instance.gpu_memory_utilization
     if wanted <= min(0.97, smallest.available / smallest.total) - others:
-        return f"set gpu_memory_utilization: {wanted:.2f}"
+        where = instance.at("gpu_memory_utilization")
+        return f"set gpu_memory_utilization: {wanted:.2f}", {where: wanted}
     return None
 
 

@@ -19,9 +19,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors impo
     refusal,
     said_by,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.layout import (
     COMMIT,
     snapshot_path,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+    repo_id_problem,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
@@ -51,6 +54,10 @@ MISTRAL_CONFIG = "params.json"
 _MISTRAL_FLAGS = ("config-format", "load-format", "tokenizer-mode")
 
 
+# Code, message and remedy of what is wrong with a model, and what the remedy sets.
+_Complaint = tuple[str, str, str] | tuple[str, str, str, Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Model:
     """A model of which it is known what it is.
@@ -59,7 +66,6 @@ class Model:
         path: Its directory, now or when it has been fetched.
         config: config.json; empty for a model in Mistral's own format.
         weights_bytes: Sum of the weight files' sizes, in bytes; None when unknown.
-        weights_format: `safetensors`, `pytorch`, `gguf`; None when unknown.
         parameters: Numbers of the weights by their format as safetensors names them (`BF16`,
             `I32`, `F8_E4M3`); empty when unknown.
         names: The files and folders at the directory's top; empty when unknown.
@@ -72,7 +78,6 @@ class Model:
     path: str
     config: Mapping[str, Any]
     weights_bytes: int | None
-    weights_format: str | None = None
     parameters: Mapping[str, int] = field(default_factory=dict)
     names: Sequence[str] = ()
     documents: Mapping[str, Any] = field(default_factory=dict)
@@ -226,6 +231,7 @@ def describe(
     if missing is None and not instance.local and known:
         missing = 0
     by = "hub" if fact.text(entry, "asked") else "files"
+    elsewhere = wanted.model_from not in ("", wanted.host_name)
     return {
         "source": "local" if instance.local else "hub",
         "repo_id": None if instance.local else instance.model or None,
@@ -234,6 +240,8 @@ def describe(
         "path": model_path(instance, wanted, facts),
         "known": by if known else None,
         "download_bytes": None if instance.local else missing,
+        # In a group without a host that the user names, `groups.join` decides.
+        "copy_from": wanted.model_from if elsewhere and not instance.local else None,
     }
 
 
@@ -336,7 +344,8 @@ def _checked(
     """
     complaint = _complaint(instance, place, row)
     if complaint is not None:
-        findings.problem(complaint[0], instance.at("model"), complaint[1], complaint[2])
+        code, message, remedy, *settings = complaint
+        findings.problem(code, instance.at("model"), message, remedy, alternatives=settings)
         return None
     _check_files(instance, place, row, base_models, findings)
     weights = fact.mapping(row, "weights")
@@ -347,7 +356,6 @@ def _checked(
         path=path,
         config=fact.mapping(row, "config"),
         weights_bytes=fact.integer(weights, "bytes") or None,
-        weights_format=fact.text(weights, "format"),
         parameters={
             name: count
             for name, count in fact.mapping(weights, "parameters").items()
@@ -361,9 +369,7 @@ def _checked(
     )
 
 
-def _complaint(
-    instance: Instance, place: str, row: Mapping[str, Any]
-) -> tuple[str, str, str] | None:
+def _complaint(instance: Instance, place: str, row: Mapping[str, Any]) -> _Complaint | None:
     """Return code, message and remedy for what is no model that vLLM can be given, else None."""
     if row.get("exists") is False:
         return (
@@ -405,9 +411,7 @@ def _complaint(
     return None
 
 
-def _without_config(
-    instance: Instance, place: str, row: Mapping[str, Any]
-) -> tuple[str, str, str] | None:
+def _without_config(instance: Instance, place: str, row: Mapping[str, Any]) -> _Complaint | None:
     documents = fact.mapping(row, "documents")
     adapter = fact.mapping(documents, "adapter_config.json")
     if adapter or "adapter_config.json" in fact.words(row, "names"):
@@ -418,12 +422,20 @@ def _without_config(
         # vllm 0.14.1 and 0.26.0, vllm/transformers_utils/config.py: MistralConfigParser.
         if instance.extra_args.get("config-format") == "mistral":
             return None
+        weights = fact.rows(row, "weights", "files")
+        if not any(str(one.get("name")).endswith(".safetensors") for one in weights):
+            return (
+                "model-no-config",
+                f"{place} has no config.json, and no safetensors beside its {MISTRAL_CONFIG}",
+                "name the model in Hugging Face's format (transformers, safetensors)",
+            )
         return (
             "model-no-config",
             f"{place} has no config.json, and its {MISTRAL_CONFIG} is of Mistral's own format",
             "set extra_args: {"
             + ", ".join(f"{flag.replace('-', '_')}: mistral" for flag in _MISTRAL_FLAGS)
             + "}, or name the model in Hugging Face's format",
+            {f"{instance.where}.extra_args.{flag}": "mistral" for flag in _MISTRAL_FLAGS},
         )
     return (
         "model-no-config",
@@ -434,16 +446,32 @@ def _without_config(
     )
 
 
-def _adapter(instance: Instance, place: str, adapter: Mapping[str, Any]) -> tuple[str, str, str]:
+def _adapter(instance: Instance, place: str, adapter: Mapping[str, Any]) -> _Complaint:
     base = fact.text(adapter, "base_model_name_or_path")
-    source = instance.model if instance.revision is None else None
-    pinned = f"{{model: {instance.model}, revision: {instance.revision}}}"
-    return (
-        "model-adapter",
-        f"{place} is an adapter (LoRA)" + (f" of {base}" if base else "") + ", not a model",
-        (f"set model: {base}" if base else "set model to the one that it was made for")
-        + f", and lora: {{{name_of(instance.model)}: {source or pinned}}}",
-    )
+    code = "model-adapter"
+    message = f"{place} is an adapter (LoRA)" + (f" of {base}" if base else "") + ", not a model"
+    source: str | dict[str, Any] = instance.model
+    shown = instance.model
+    if instance.revision is not None and not instance.local:
+        source = {"model": instance.model, "revision": instance.revision}
+        shown = f"{{model: {instance.model}, revision: {instance.revision}}}"
+    name = name_of(instance.model)
+    # A folder of the machine that trained it tells nothing here.
+    if base is None or repo_id_problem(base) is not None:
+        return code, message, "set model to the one that it was made for, and name it in lora"
+    others = {
+        one.name: {"model": one.model, "revision": one.revision} if one.revision else one.model
+        for one in instance.lora.values()
+    }
+    settings: dict[str, Any] = {
+        instance.at("model"): base,
+        instance.at("lora"): {**others, name: source},
+    }
+    remedy = f"set model: {base}, and lora: {{{name}: {shown}}}"
+    if instance.revision is not None:
+        settings[instance.at("revision")] = None
+        remedy += ", without revision"
+    return code, message, remedy, settings
 
 
 def _check_files(
@@ -485,6 +513,7 @@ def _check_files(
                 "copy the whole model, with its weights"
                 if instance.local
                 else _another(base_models),
+                None if instance.local else _set_base(instance, base_models),
             )
         elif weights.get("format") == "gguf":
             findings.problem(
@@ -493,6 +522,7 @@ def _check_files(
                 f"{place} holds only GGUF files, which vLLM does not load from a "
                 + ("directory" if instance.local else "repository"),
                 "use the model's safetensors" if instance.local else _another(base_models),
+                None if instance.local else _set_base(instance, base_models),
             )
         elif weights.get("format") == "pytorch":
             findings.note(
@@ -514,6 +544,13 @@ def _check_files(
 
 
 _WEIGHTS_OF_OTHERS = (".gguf", ".onnx", ".h5", ".msgpack", ".pth", ".npz", ".ckpt", ".ggml")
+
+
+def _set_base(instance: Instance, base_models: Sequence[str]) -> dict[str, Any] | None:
+    if not base_models:
+        return None
+    settings: dict[str, Any] = {instance.at("model"): base_models[0]}
+    return settings | ({instance.at("revision"): None} if instance.revision is not None else {})
 
 
 def _another(base_models: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ NEWEST = "newest-that-fits"
 # is taken, for an older one would only hide it.
 OBSTACLES = frozenset(
     {
+        "compute-capability-too-high",
         "compute-capability-too-low",
         "driver-too-old",
         "glibc-too-old",
@@ -26,6 +27,10 @@ OBSTACLES = frozenset(
         "unknown-accelerator",
         "unsupported-cpu",
     }
+)
+# Those of them that nothing on the host mends, but another GPU.
+_FOR_GOOD = frozenset(
+    {"compute-capability-too-high", "compute-capability-too-low", "unknown-accelerator"}
 )
 
 
@@ -50,10 +55,8 @@ def plan_newest(
             plan["notes"].insert(0, _chosen(release, passed))
             return plan
         passed.append((release, obstacles, plan))
-    # Nothing on the host makes a release run on an accelerator that it is not locked for.
     release, obstacles, plan = min(
-        passed,
-        key=lambda row: (any(p["code"] == "unknown-accelerator" for p in row[1]), len(row[1])),
+        passed, key=lambda row: (any(p["code"] in _FOR_GOOD for p in row[1]), len(row[1]))
     )
     findings = Findings()
     findings.problem(

@@ -10,7 +10,7 @@ other modules of this package are its parts; none of them reads a file, a clock 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,18 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus impor
     assign_gpus,
     check_assigned,
     check_shared_memory,
+    check_shares,
+    demand_of,
+    has_kernels,
     usable_gpus,
+    users_of,
+)
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.groups import (
+    PIPELINE,
+    group_environment,
+    group_flags,
+    join,
+    plan_group,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import (
     check_addresses,
@@ -58,13 +69,21 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.kinds impo
     plan_kind,
     tool_parser,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.measured import (
+    expected,
+    measured,
+    stands_for,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import (
+    AUTO,
     Need,
     Setting,
+    engine_decides,
     least_memory,
     model_length,
     plan_memory,
     read_shape,
+    since,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
     Model,
@@ -76,6 +95,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.newest imp
     NEWEST,
     plan_newest,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.power import plan_power
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
     Findings,
     quoted,
@@ -85,6 +105,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.release im
     accelerator_data,
     check_glibc,
     check_release,
+    has_gpu,
     plan_runtime,
     resolve_accelerator,
 )
@@ -96,6 +117,10 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.settings i
     check_settings,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.sharing import share_gpus
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.sleep import (
+    check_sleep,
+    sleep_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.variables import (
     check_variables,
 )
@@ -117,8 +142,8 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     Args:
         raw: The wanted state: `release` (a version, or `newest-that-fits`), `accelerator`,
             `instances`, `nvcc`, `opt_dir`, `etc_dir`, `state_dir`, `model_hub`, `python`,
-            `runtime_venv`, `offline`, `model_endpoint`, `has_token`, `variables`
-            (see `check_variables`).
+            `runtime_venv`, `offline`, `model_endpoint`, `has_token`, `gpu_power_limit`
+            (see `plan_power`), `variables` (see `check_variables`).
         facts: What `vllm_probe` returns under `facts`, with what a Hub said (`models.answered`).
         data: The wanted release's data and the rules.
 
@@ -146,7 +171,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
             "missing-key",
             "vllm_instances",
             f"it is not set, and {quoted(removed)} would be removed from this host",
-            "name the instances; vllm_instances: [] removes all that are deployed",
+            "name the instances; an empty list removes all that are deployed",
         )
     for name in removed:
         findings.note(
@@ -167,10 +192,17 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     check_ports(wanted, facts, removed, findings)
     check_addresses(wanted, facts, findings)
     driver = check_driver(facts, data, findings) if accelerator == "cuda" else None
+    gpu_power = plan_power(raw.get("gpu_power_limit"), facts, findings)
     gpus = usable_gpus(wanted, facts, removed, findings) if accelerator == "cuda" else []
-    assigned = assign_gpus(wanted, gpus, findings)
+    assigned = assign_gpus(
+        wanted,
+        gpus,
+        lambda one, size: _divides(models[one.where], size, wanted.release, data),
+        findings,
+    )
     context = fact.integer(data.rules, "memory", "context") or 0
-    host = _Host(wanted, facts, data, accelerator, runtime, gpus)
+    users = {uuid: names for uuid, (_gpu, names) in users_of(wanted, assigned).items()}
+    host = _Host(wanted, facts, data, accelerator, runtime, gpus, users)
     refused = share_gpus(
         wanted,
         assigned,
@@ -179,12 +211,14 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         findings,
     )
     check_shared_memory(wanted, assigned, context, refused, findings)
-    check_ram(wanted, facts, rules, accelerator, models, findings)
+    check_shares(wanted, assigned, findings)
+    sleep = fact.mapping(data.rules, "memory", "sleep")
+    check_ram(wanted, facts, rules, accelerator, models, sleep, findings)
     instances = [
         _plan_instance(one, host, models[one.where], assigned[one.where], findings)
         for one in wanted.instances
     ]
-    return {
+    plan = {
         "schema": SCHEMA,
         "release": wanted.release,
         "accelerator": accelerator,
@@ -192,10 +226,19 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         "notes": findings.notes,
         "runtime": runtime,
         "driver": driver,
+        "gpu_power": gpu_power,
         "disks": disks,
         "instances": instances,
         "removed_instances": removed,
     }
+    join(plan, wanted, findings)
+    return plan
+
+
+def _divides(model: Model | None, size: int, release: str, data: ReleaseData) -> bool:
+    """Tell whether a model's heads can be split over so many GPUs, as far as is known."""
+    shape = read_shape(model, fact.mapping(data.rules, "memory"), release) if model else None
+    return shape is None or shape.divides(size)
 
 
 @dataclass(frozen=True)
@@ -209,6 +252,7 @@ class _Host:
         accelerator: `cuda` or `cpu`.
         runtime: The plan's runtime, or None.
         gpus: The GPUs that answer, with what the instances were promised of them.
+        users: A GPU's UUID to the instances on it.
     """
 
     wanted: Wanted
@@ -217,6 +261,7 @@ class _Host:
     accelerator: str
     runtime: Mapping[str, Any] | None
     gpus: list[Gpu]
+    users: Mapping[str, Sequence[Instance]]
 
 
 def _setting(host: _Host, gpus: list[Gpu], dtype: str | None, kind: str) -> Setting:
@@ -228,7 +273,13 @@ def _setting(host: _Host, gpus: list[Gpu], dtype: str | None, kind: str) -> Sett
         gpus=gpus,
         host=host.gpus,
         pools=kind in POOLING,
+        shared=any(len(host.users.get(gpu.uuid, ())) > 1 for gpu in gpus),
     )
+
+
+def _runs(host: _Host, gpus: list[Gpu]) -> Callable[[str], bool]:
+    """Return a function that tells whether a release runs on an instance's GPUs, or on the CPU."""
+    return lambda release: has_kernels(release, host.accelerator, gpus, host.data.accelerators)
 
 
 def _with_flags(instance: Instance, flags: Mapping[str, Any]) -> Instance:
@@ -239,13 +290,15 @@ def _with_flags(instance: Instance, flags: Mapping[str, Any]) -> Instance:
 def _need(instance: Instance, host: _Host, model: Model | None, gpus: list[Gpu]) -> Need | None:
     """What an instance needs of its GPUs; what is wrong with it is told where it is planned."""
     rules, told = fact.mapping(host.data.rules, "dtypes"), Findings()
-    architecture = check_architecture(instance, model, host.wanted, host.data, told)
+    architecture = check_architecture(
+        instance, model, host.wanted, host.data, _runs(host, gpus), told
+    )
     kinds = fact.mapping(host.data.rules, "kinds")
     served = plan_kind(instance, model, architecture, kinds, host.data.flags, told)
     dtype = resolve_dtype(instance, model, gpus, rules, told)
     lora_flags = plan_adapters(instance, model, host.wanted, host.facts, host.data.flags, told)[1]
     return least_memory(
-        _with_flags(instance, lora_flags),
+        _with_flags(instance, {**lora_flags, **_stages(instance)}),
         model,
         _setting(host, gpus, dtype, served.kind),
         fact.mapping(host.data.rules, "memory"),
@@ -259,7 +312,7 @@ def _plan_instance(
     rules = fact.mapping(host.data.rules, "dtypes")
     extra = check_extra_args(instance, host.data.flags, findings)
     if host.accelerator == "cpu":
-        _check_cpu_keys(instance, findings)
+        _check_cpu_keys(instance, has_gpu(host.facts), findings)
     else:
         _check_cuda_keys(instance, findings)
         check_assigned(
@@ -267,43 +320,99 @@ def _plan_instance(
             gpus,
             host.gpus,
             accelerator_data(host.data, "cuda"),
-            host.data.limits,
+            host.data.accelerators,
             findings,
         )
-    architecture = check_architecture(instance, model, host.wanted, host.data, findings)
+    architecture = check_architecture(
+        instance, model, host.wanted, host.data, _runs(host, gpus), findings
+    )
     kinds = fact.mapping(host.data.rules, "kinds")
     served = plan_kind(instance, model, architecture, kinds, host.data.flags, findings)
     _choose_tool_parser(instance, tool_parser(model, kinds, host.data.flags), findings)
-    dtype = resolve_dtype(instance, model, gpus, rules, findings)
+    dtype = resolve_dtype(instance, model, gpus, rules, findings, host.gpus)
     registry = fact.mapping(host.data.registries, host.wanted.release)
-    check_quantization(quantization(instance, model), instance, gpus, registry, dtype, findings)
+    method = quantization(instance, model)
+    packages = fact.mapping(since(rules, "quantization_packages", host.wanted.release) or {})
+    # What an environment of the user's own has is theirs to know.
+    lacks = None if host.wanted.runtime_venv is not None else fact.text(packages, method or "")
+    check_quantization(
+        method,
+        instance,
+        model,
+        gpus,
+        host.gpus,
+        rules,
+        registry,
+        dtype,
+        lacks,
+        findings,
+    )
     adapters, lora_flags = plan_adapters(
         instance, model, host.wanted, host.facts, host.data.flags, findings
     )
-    memory = plan_memory(
-        _with_flags(instance, lora_flags),
+    setting = _setting(host, gpus, dtype, served.kind)
+    described = describe(instance, host.wanted, host.facts, model is not None)
+    group = plan_group(instance, host.wanted, host.facts, host.data.flags, findings)
+    path = described["path"]
+    flags = {**served.flags, **lora_flags, **extra, **group_flags(group)}
+    what = stands_for(
+        host.wanted.release,
+        host.accelerator,
+        gpus,
         model,
-        _setting(host, gpus, dtype, served.kind),
+        path,
+        build_config(instance, host.accelerator, path, flags, None),
+        instance.environment,
+    )
+    memory = plan_memory(
+        _with_flags(instance, {**lora_flags, **_stages(instance)}),
+        model,
+        setting,
         fact.mapping(host.data.rules, "memory"),
         fact.mapping(rules, "bytes"),
         findings,
+        measured(host.facts, what),
     )
+    if instance.hosts and memory is not None and model is not None:
+        _check_needs_hosts(instance, lora_flags, host, model, dtype, served.kind, memory, findings)
     if memory is None and model is not None:
-        check_weights(instance, model, gpus, dtype, fact.mapping(rules, "bytes"), findings)
+        check_weights(
+            instance,
+            model,
+            _setting(host, gpus, dtype, served.kind),
+            dtype,
+            fact.mapping(rules, "bytes"),
+            findings,
+        )
     backend = None
     if host.accelerator == "cuda":
         situation = _situation(instance, host, model, gpus, dtype)
         backend = plan_backend(instance, situation, gpus, host.data, findings)
-    described = describe(instance, host.wanted, host.facts, model is not None)
-    path = described["path"]
-    config = build_config(
-        instance, host.accelerator, path, {**served.flags, **lora_flags, **extra}, backend
-    )
-    if memory is not None and instance.max_model_len is None:
+    config = build_config(instance, host.accelerator, path, flags, backend)
+    if engine_decides(instance, setting, fact.mapping(host.data.rules, "memory")):
+        config["max-model-len"] = AUTO
+    elif memory is not None and instance.max_model_len is None:
         own = model_length(model) if model is not None else None
         if own is not None and memory["max_model_len"] < own:
             config["max-model-len"] = memory["max_model_len"]
+    length = config.get("max-model-len")
     uuids = [gpu.uuid for gpu in gpus]
+    context = fact.integer(host.data.rules, "memory", "context") or 0
+    demand = demand_of(instance, gpus, host.users, context)
+    if demand is not None:
+        sleep = fact.mapping(host.data.rules, "memory", "sleep")
+        check_sleep(
+            instance,
+            host.accelerator,
+            host.wanted.release,
+            host.data.flags,
+            served.kind,
+            sleep,
+            findings,
+        )
+        demand |= sleep_of(
+            instance, gpus, model, host.users, demand["room"], context, sleep, findings
+        )
     return {
         "name": instance.name,
         "unit": instance.unit,
@@ -311,18 +420,22 @@ def _plan_instance(
         "port": instance.port,
         "url": own_url(instance.host, instance.port),
         "served_model_name": instance.served_name,
+        "max_model_len": None if length == AUTO else length,
         "kind": served.kind,
         "model": described,
         "lora": adapters,
         "config": config,
-        "environment": build_environment(
-            instance,
-            host.accelerator,
-            uuids,
-            fact.mapping(host.facts, "nvcc"),
-            backend,
-            findings,
-        ),
+        "environment": {
+            **group_environment(group, host.accelerator),
+            **build_environment(
+                instance,
+                host.accelerator,
+                uuids,
+                fact.mapping(host.facts, "nvcc"),
+                backend,
+                findings,
+            ),
+        },
         "limits": instance.limits,
         "gpus": uuids,
         "dtype": dtype,
@@ -334,7 +447,63 @@ def _plan_instance(
             "candidates": backend["candidates"] if backend is not None else [],
         },
         "memory": memory,
+        "expected": expected(what, memory),
+        "group": group,
+        "answers": instance.listens,
+        "on_demand": demand,
     }
+
+
+def _stages(instance: Instance) -> dict[str, Any]:
+    """Return the flag by which the memory of one stage is planned, of an instance over hosts."""
+    return {PIPELINE: len(instance.hosts)} if instance.hosts else {}
+
+
+def _check_needs_hosts(
+    instance: Instance,
+    lora_flags: Mapping[str, Any],
+    host: _Host,
+    model: Model,
+    dtype: str | None,
+    kind: str,
+    memory: Mapping[str, Any],
+    findings: Findings,
+) -> None:
+    """Find that this host's GPUs hold the instance without the others; a token then crosses none.
+
+    A host without GPUs is not judged: what such a group is for is to be tried out.
+    """
+    if host.accelerator != "cuda" or instance.where in {one["where"] for one in findings.problems}:
+        return
+    for size in sorted({instance.tensor_parallel_size, len(host.gpus)}):
+        if size < instance.tensor_parallel_size:
+            continue
+        told = Findings()
+        alone = plan_memory(
+            _with_flags(replace(instance, tensor_parallel_size=size), lora_flags),
+            model,
+            _setting(host, host.gpus[:size], dtype, kind),
+            fact.mapping(host.data.rules, "memory"),
+            fact.mapping(host.data.rules, "dtypes", "bytes"),
+            told,
+        )
+        if alone is None or told.problems or alone["max_model_len"] < memory["max_model_len"]:
+            continue
+        card = "GPU holds" if size == 1 else "GPUs hold"
+        findings.problem(
+            "group-not-needed",
+            instance.at("hosts"),
+            f"{size} {card} it here, with a context of {alone['max_model_len']} tokens, and every "
+            "token of a group crosses the network",
+            f"leave hosts out, with tensor_parallel_size: {size}; for more requests at once, serve "
+            "it on each host by itself",
+            {
+                instance.at("hosts"): None,
+                instance.at("group_port"): None,
+                instance.at("tensor_parallel_size"): size,
+            },
+        )
+        return
 
 
 def _choose_tool_parser(instance: Instance, parser: str | None, findings: Findings) -> None:
@@ -352,7 +521,9 @@ def _choose_tool_parser(instance: Instance, parser: str | None, findings: Findin
         "tool-calling-incomplete",
         instance.at("tool_call_parser"),
         "enable_auto_tool_choice is on, no tool_call_parser is named, and the model does not tell",
-        "name the parser of the model's family, such as hermes for Qwen2.5",
+        "name the parser of the model's family, such as hermes for Qwen2.5, or leave "
+        "enable_auto_tool_choice out",
+        {instance.at("enable_auto_tool_choice"): None},
     )
 
 
@@ -395,10 +566,11 @@ def _check_cuda_keys(instance: Instance, findings: Findings) -> None:
             instance.at("cpu_kvcache_space"),
             "cpu_kvcache_space has no meaning with GPUs",
             "remove it; gpu_memory_utilization rules the KV cache there",
+            {instance.at("cpu_kvcache_space"): None},
         )
 
 
-def _check_cpu_keys(instance: Instance, findings: Findings) -> None:
+def _check_cpu_keys(instance: Instance, has_gpu: bool, findings: Findings) -> None:
     for key, given in (
         ("gpus", "gpus" in instance.given),
         ("tensor_parallel_size", instance.tensor_parallel_size > 1),
@@ -408,7 +580,9 @@ def _check_cpu_keys(instance: Instance, findings: Findings) -> None:
                 "gpu-key-on-cpu",
                 instance.at(key),
                 f"{key} has no meaning on accelerator cpu",
-                "remove it, or set vllm_accelerator: cuda",
+                "remove it" + (", or set vllm_accelerator: cuda" if has_gpu else ""),
+                {instance.at(key): None},
+                [{"vllm_accelerator": "cuda"}] if has_gpu else (),
             )
     for key in ("attention_backend", "gpu_memory_utilization"):
         if key in instance.given:

@@ -122,6 +122,46 @@ PROBLEMS: dict[str, Kind] = {
         "A key that only means something on accelerator cpu.",
         "Remove the key.",
     ),
+    "group-hosts": Kind(
+        "`hosts` of an instance are not hosts of the inventory, each once and two at least.",
+        "Name them as the inventory does, the leader first.",
+    ),
+    "group-member-missing": Kind(
+        "A host of a group is not in this run, so the group cannot be planned.",
+        "Run over all of its hosts at once.",
+    ),
+    "group-differs": Kind(
+        "The hosts of a group would not serve the same.",
+        "Put the instance, the release and the accelerator where all of its hosts read them.",
+    ),
+    "group-address": Kind(
+        "A host's address is none by which the others of its group reach it.",
+        "Set `vllm_group_address` in the host's own variables.",
+    ),
+    "group-unsupported": Kind(
+        "An instance over several hosts cannot be served so.",
+        "Do what the message says.",
+    ),
+    "on-demand-incomplete": Kind(
+        "A key of an instance on demand is given without `on_demand`.",
+        "Set `on_demand: true`, or leave the key out.",
+    ),
+    "on-demand-group": Kind(
+        "`on_demand` is set for an instance that spans hosts.",
+        "Leave one of the two out.",
+    ),
+    "sleep-unsupported": Kind(
+        "An instance cannot sleep as `sleep_level` says.",
+        "Do what the message says; `sleep_level: 0` stops and starts its server.",
+    ),
+    "share-apart": Kind(
+        "Instances of one `share` are on different GPUs.",
+        "Name the same `gpus` for all of them, or none.",
+    ),
+    "group-not-needed": Kind(
+        "One host of the group could serve the instance by itself, faster and without the others.",
+        "Leave `hosts` out, or ask for what one host cannot hold.",
+    ),
     "bad-check": Kind(
         "A check of `vllm_verify_suite` or `vllm_verify_questions` that cannot be read.",
         "Correct the entry; `docs/verification.md` has what it takes.",
@@ -213,6 +253,10 @@ PROBLEMS: dict[str, Kind] = {
         "Accelerator cuda, and no NVIDIA GPU answers.",
         "Seat the GPU or pass it through, or set `vllm_accelerator: cpu`.",
     ),
+    "wsl2": Kind(
+        "The host is WSL2, whose GPU the service cannot open.",
+        "Start Linux on the machine itself, or set `vllm_accelerator: cpu`.",
+    ),
     "driver-not-loaded": Kind(
         "A GPU is on the PCI bus and the NVIDIA driver is not loaded.",
         "Install the distribution's NVIDIA driver of the version in the message, and reboot.",
@@ -228,6 +272,10 @@ PROBLEMS: dict[str, Kind] = {
     "cuinit-failed": Kind(
         "The driver answers NVML, and CUDA itself fails.",
         "Depends on the error; the message names the step.",
+    ),
+    "power-limit": Kind(
+        "A GPU does not take the power limit.",
+        "Set `vllm_gpu_power_limit` within the range in the message, or leave the card out.",
     ),
     "gpu-lost": Kind(
         "A GPU fell off the bus.",
@@ -272,6 +320,10 @@ PROBLEMS: dict[str, Kind] = {
     "architecture-unknown": Kind(
         "The release cannot serve the model's architecture.",
         "Set the `vllm_release` in the message, which can, or choose another model.",
+    ),
+    "quantization-not-installed": Kind(
+        "The release's locks lack a package that the quantization needs.",
+        "Use another quantization, or an environment of your own (`vllm_runtime_venv`).",
     ),
     "quantization-unsupported": Kind(
         "The GPU cannot run this quantization.",
@@ -369,6 +421,8 @@ NOTES: dict[str, str] = {
     "unknown-variable": "A variable that begins with `vllm_` and that nothing reads.",
     "unknown-instance": "A setting names an instance that this host does not have.",
     "release-chosen": "The release that `newest-that-fits` has taken, and why no newer one.",
+    "wsl2": "The host is WSL2, and its GPU, if there is one, is not used.",
+    "group-elsewhere": "An instance over several hosts, of which this host is none.",
     "instance-removed": "A deployed instance is no longer wanted.",
     "unused-on-cpu": "A setting without effect on accelerator cpu.",
     "port-moves": "A port is held by an instance that gives it up in this run.",
@@ -394,6 +448,7 @@ NOTES: dict[str, str] = {
     "backend-caution": "Something was recorded of the chosen attention backend on such a GPU.",
     "backend-mla": "Another default backend, because the model needs it.",
     "memory-unknown": "The model's memory cannot be planned from its files.",
+    "max-model-len-auto": "The model's own context does not fit; vLLM takes the longest that does.",
     "max-model-len-chosen": "The model's own context does not fit, and a shorter one is set.",
     "os-packages-unknown": "The release names no packages for this family of systems.",
 }
@@ -418,6 +473,7 @@ class Findings:
         message: str,
         remedy: str,
         settings: Mapping[str, Any] | None = None,
+        alternatives: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """Add what must be put right before anything may change.
 
@@ -427,8 +483,9 @@ class Findings:
             message: What is wrong, as one line without a full stop.
             remedy: What the operator does about it, as one line.
             settings: The inventory variables that the remedy names, in the form of `where`, with
-                the values that it gives them; the problem is gone when they are set. None where
-                it names none.
+                the values that it gives them; the problem is gone when they are set. The value
+                None leaves a variable out. None where it names none.
+            alternatives: What else the remedy names that ends the problem, each like `settings`.
         """
         found: dict[str, Any] = {
             "code": code,
@@ -436,8 +493,11 @@ class Findings:
             "message": one_line(message),
             "remedy": one_line(remedy),
         }
-        if settings:
-            found["settings"] = dict(settings)
+        ways = [dict(way) for way in (settings or {}, *alternatives) if way]
+        if ways:
+            found["settings"] = ways[0]
+        if ways[1:]:
+            found["alternatives"] = ways[1:]
         if found not in self.problems:
             self.problems.append(found)
 
@@ -473,9 +533,15 @@ def quoted(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for value in values) or "(none)"
 
 
-def closest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that `word` was most likely meant to be, or None."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def closest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that `word` was most likely meant to be, or None.
+
+    Args:
+        word: What was written.
+        known: The words that there are.
+        cutoff: How much alike they must be, from 0 to 1.
+    """
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 

@@ -32,7 +32,8 @@ class ReleaseData:
         release: `release.yml` of the wanted release, or None when there is none.
         flags: Long flag (with dashes) to its description, from `serve-flags.yml`.
         registries: Release to its `models.yml`, for those that have one; read when asked for.
-        limits: Release to its data of accelerator cuda, for each release; read when asked for.
+        accelerators: Release to its data of each accelerator, for each release; read when asked
+            for.
         locks: Lock file to its SHA-256 in hexadecimal, for the files that exist.
         releases: Release to its own `ReleaseData`, where the wanted one is not named but chosen;
             read when asked for.
@@ -44,7 +45,7 @@ class ReleaseData:
     release: Mapping[str, Any] | None = None
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    accelerators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     locks: Mapping[str, str] = field(default_factory=dict)
     releases: Mapping[str, ReleaseData] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -72,6 +73,7 @@ def check_release(wanted: Wanted, data: ReleaseData, findings: Findings) -> bool
             "vllm_release",
             f"{NEWEST} chooses what is installed, and with vllm_runtime_venv nothing is",
             f"name the release that the environment holds, one of {quoted(data.available)}",
+            alternatives=[{"vllm_release": release} for release in data.available],
         )
     elif wanted.release and not data.errors:
         near = closest(wanted.release, [*data.available, NEWEST])
@@ -81,6 +83,8 @@ def check_release(wanted: Wanted, data: ReleaseData, findings: Findings) -> bool
             f"there is no data for vLLM {wanted.release}",
             (f"did you mean {near}? " if near else "")
             + f"the collection has {quoted(data.available)}",
+            {"vllm_release": near} if near else None,
+            [{"vllm_release": one} for one in data.available if one != near],
         )
     return False
 
@@ -96,19 +100,57 @@ def resolve_accelerator(
     """
     accelerator = wanted.accelerator
     if accelerator == "auto":
-        gpu = fact.mapping(facts, "gpu")
-        seen = fact.rows(gpu, "pci_devices") or fact.rows(gpu, "gpus")
-        accelerator = "cuda" if seen else "cpu"
+        accelerator = "cuda" if has_gpu(facts) else "cpu"
+        if accelerator == "cpu" and is_wsl(facts):
+            findings.note(
+                "wsl2",
+                "host",
+                "the host is WSL2; a GPU that Windows has is not used, and the model is served "
+                "from the CPU",
+            )
     if data.release is not None:
         locked = sorted(fact.mapping(data.release, "accelerators"))
         if accelerator not in locked:
+            remedy, ways = _other_accelerator(accelerator, locked, facts, data)
             findings.problem(
                 "unknown-accelerator",
                 "vllm_accelerator",
                 f"vLLM {wanted.release} is not locked for {accelerator}",
-                f"choose {quoted(locked)}, or another release",
+                remedy,
+                alternatives=ways,
             )
     return accelerator
+
+
+def is_wsl(facts: Mapping[str, Any]) -> bool:
+    """Tell whether the host is Windows' Subsystem for Linux, by its kernel's name.
+
+    `5.15.167.4-microsoft-standard-WSL2` and, of the first one, `4.4.0-19041-Microsoft`:
+    https://github.com/microsoft/WSL/issues/4555.
+    """
+    return "microsoft" in (fact.text(facts, "host", "kernel") or "").lower()
+
+
+def has_gpu(facts: Mapping[str, Any]) -> bool:
+    """Tell whether an NVIDIA device is on the PCI bus, or NVML names a GPU."""
+    gpu = fact.mapping(facts, "gpu")
+    return bool(fact.rows(gpu, "pci_devices") or fact.rows(gpu, "gpus"))
+
+
+def _other_accelerator(
+    accelerator: str, locked: list[str], facts: Mapping[str, Any], data: ReleaseData
+) -> tuple[str, list[dict[str, Any]]]:
+    """What helps where a release is not locked for an accelerator: another of either."""
+    usable = [one for one in locked if one != "cuda" or has_gpu(facts)]
+    releases = [
+        one for one in data.available if fact.mapping(data.accelerators.get(one), accelerator)
+    ]
+    words = [f"set vllm_accelerator: {one}" for one in usable]
+    ways: list[dict[str, Any]] = [{"vllm_accelerator": one} for one in usable]
+    if releases:
+        words.append(f"set vllm_release: {releases[-1]}, which is")
+        ways.append({"vllm_release": releases[-1]})
+    return ", or ".join(words) or "use another release", ways
 
 
 def accelerator_data(data: ReleaseData, accelerator: str) -> Mapping[str, Any]:
@@ -318,6 +360,7 @@ def _no_python(
             f"{wanted.runtime_venv}/bin/python is not an interpreter that vLLM {wanted.release} "
             f"supports ({quoted(supported)}); found {quoted(found)}",
             "name a virtual environment that holds this release, or leave the variable out",
+            {"vllm_runtime_venv": None},
         )
         return
     shims = {fact.text(row, "path"): _shim(row) for row in fact.rows(facts, "pythons")}
@@ -329,6 +372,7 @@ def _no_python(
             f"{wanted.python} is a shim, a script that starts {started or 'no interpreter here'}",
             f"name the interpreter itself{f', such as {started}' if started else ''}; it must be"
             " one that the service's user can start too",
+            {"python": started} if started and _supports(facts, started, supported) else None,
         )
         return
     if wanted.python is not None:
@@ -348,6 +392,15 @@ def _no_python(
         "where the service's user can read it"
         if best and offered is not None
         else f"install Python {best}".rstrip(),
+    )
+
+
+def _supports(facts: Mapping[str, Any], path: str, supported: list[str]) -> bool:
+    """Tell whether the probe found an interpreter there, of a version that is supported."""
+    return any(
+        fact.text(row, "path") == path
+        and ".".join((fact.text(row, "version") or "").split(".")[:2]) in supported
+        for row in fact.rows(facts, "pythons")
     )
 
 

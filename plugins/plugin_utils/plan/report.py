@@ -169,6 +169,16 @@ def _found_gpus(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _group(group: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if group is None:
+        return []
+    hosts = ", ".join(
+        f"{member['name']}{f' ({address})' if (address := member['address']) else ''}"
+        for member in group["members"]
+    )
+    return [("  Hosts", f"{hosts}; rank {group['rank']} is this one")]
+
+
 def _done(plan: Mapping[str, Any]) -> list[str]:
     rows: list[tuple[str, str]] = []
     runtime = plan["runtime"]
@@ -221,12 +231,19 @@ def _done(plan: Mapping[str, Any]) -> list[str]:
         if at:
             source += f" at {at[:12]}"
         if model["download_bytes"]:
-            source += f", {model['download_bytes'] / 1e9:.1f} GB to download"
+            how_it_comes = f"copy from {model['copy_from']}" if model["copy_from"] else "download"
+            source += f", {model['download_bytes'] / 1e9:.1f} GB to {how_it_comes}"
         lines += table(
             [
                 ("Instance", f"{instance['name'] or '?'} ({instance['unit']})"),
                 ("  Model", f"{source}, served as {instance['served_model_name'] or '?'}"),
-                ("  Listens", f"{instance['host']}:{instance['port']}, {instance['url']}"),
+                *_group(instance["group"]),
+                (
+                    "  Listens",
+                    f"{instance['host']}:{instance['port']}, {instance['url']}"
+                    if instance["answers"]
+                    else f"on {instance['group']['members'][0]['name']}: {instance['url']}",
+                ),
                 *(("  GPU", uuid) for uuid in instance["gpus"]),
             ]
         )
@@ -277,22 +294,27 @@ def _memory(instance: Mapping[str, Any]) -> list[str]:
         ]
     rows.append(("weights", fact.gib(memory["weights_bytes"]), instance["dtype"] or ""))
     if memory["overhead_bytes"]:
-        rows.append(("activations", fact.gib(memory["overhead_bytes"]), "estimated"))
+        how = "measured" if memory["measured"] is not None else "estimated"
+        rows.append(("activations", fact.gib(memory["overhead_bytes"]), how))
     if memory["cuda_graph_bytes"]:
         inside = "inside" if memory["cuda_graph_in_budget"] else "outside"
         rows.append(
             ("CUDA graphs", fact.gib(memory["cuda_graph_bytes"]), f"estimated, {inside} the budget")
         )
+    later = memory["kv_cache_tokens_compiled"]
+    more = f", {later} once its code is compiled" if later > memory["kv_cache_tokens"] else ""
     rows.append(
         (
             "KV cache",
             fact.gib(memory["kv_cache_bytes"]),
-            f"{memory['kv_cache_tokens']} tokens of {memory['kv_cache_bytes_per_token']} bytes",
+            f"{memory['kv_cache_tokens']} tokens of {memory['kv_cache_bytes_per_token']} bytes"
+            + more,
         )
     )
     width = max(len(row[1]) for row in rows)
     lines = ["", "    Memory" + (" of each GPU" if len(instance["gpus"]) > 1 else "")]
     lines += table([(name, size.rjust(width), why) for name, size, why in rows], "    ")
+    lines += _measured_before(memory)
     if memory["max_model_len"] and memory["concurrency"] >= 1:
         lines += fill(
             f"Context of {memory['max_model_len']} tokens, {memory['concurrency']:.1f} such "
@@ -301,6 +323,20 @@ def _memory(instance: Mapping[str, Any]) -> list[str]:
             "    ",
         )
     return lines
+
+
+def _measured_before(memory: Mapping[str, Any]) -> list[str]:
+    """Return what an engine measured of the same before, beside what is estimated."""
+    measured, estimated = memory["measured"], memory["predicted"]
+    tokens = measured.get("kv_cache_tokens") if measured is not None else None
+    if measured is None or tokens is None:
+        return []
+    return fill(
+        f"vLLM measured {tokens} tokens of KV cache on {str(measured['at'])[:10]} with these "
+        f"flags; the estimate says {estimated['kv_cache_tokens']}",
+        "    ",
+        "    ",
+    )
 
 
 def _wrong(problems: Sequence[Mapping[str, str]]) -> list[str]:

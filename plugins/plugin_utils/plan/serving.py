@@ -14,6 +14,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
     Instance,
     dashed,
+    taken_by,
 )
 
 # Nothing leaves the host while serving. HF_HUB_OFFLINE and the Xet switch:
@@ -35,12 +36,28 @@ _RESERVED: dict[str, str] = {
     "VLLM_API_KEY": "set vllm_service_api_keys; the instance's .env keeps the key",
     "HF_TOKEN": "set vllm_model_token; the server itself never asks the Hub",
     "HUGGING_FACE_HUB_TOKEN": "set vllm_model_token",
-    "VLLM_HOST_IP": "set host on the instance",
-    "VLLM_PORT": "set port on the instance",
+}
+
+_SECRETS = frozenset({"VLLM_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
+# Variable -> the instance's key that takes its value.
+_KEYS: dict[str, str] = {
+    "CUDA_VISIBLE_DEVICES": "gpus",
+    "VLLM_CPU_KVCACHE_SPACE": "cpu_kvcache_space",
 }
 
 # The releases' own variable for the backend, whether they still read it or not.
 BACKEND_VARIABLE = "VLLM_ATTENTION_BACKEND"
+
+
+def _instead(instance: Instance, name: str, key: str | None, value: str) -> dict[str, Any]:
+    """Return the settings that leave a variable out, and give its value to an instance's key."""
+    settings: dict[str, Any] = {f"{instance.where}.environment.{name}": None}
+    if key is None or key in instance.given | instance.bad:
+        return settings
+    words = [word.strip() for word in value.split(",")]
+    given: Any = [int(word) if word.isdigit() else word for word in words]
+    taken = taken_by(key, given if key == "gpus" else value)
+    return settings if taken is None else {**settings, instance.at(key): taken}
 
 
 def build_config(
@@ -67,8 +84,15 @@ def build_config(
     if path is not None:
         config["model"] = path
     config["served-model-name"] = instance.served_name
-    config["host"] = instance.host
-    config["port"] = instance.port
+    if instance.listens:
+        config["host"] = instance.host
+        config["port"] = instance.port
+        if instance.on_demand:
+            # Then host and port are the broker's, and only say where it is found.
+            config["uds"] = f"/run/vllm/{instance.name}/server.sock"
+            if instance.sleep_level:
+                # The developer mode that it takes is the supervisor's to set, with its guard.
+                config["enable-sleep-mode"] = True
     if instance.dtype != "auto":
         config["dtype"] = instance.dtype
     if instance.max_model_len is not None:
@@ -131,6 +155,7 @@ def build_environment(
                 where,
                 f"{name} chooses the attention backend a second time",
                 "set attention_backend on the instance instead",
+                _instead(instance, name, "attention_backend", value),
             )
         elif name in _RESERVED or name in ALWAYS:
             findings.problem(
@@ -138,6 +163,7 @@ def build_environment(
                 where,
                 f"{name} is not the inventory's to set here",
                 _RESERVED.get(name, "leave it out: nothing may leave the host while serving"),
+                None if name in _SECRETS else _instead(instance, name, _KEYS.get(name), value),
             )
         elif name == SAMPLER and environment.get(SAMPLER) == "0" and value != "0":
             findings.problem(
@@ -145,6 +171,17 @@ def build_environment(
                 where,
                 f"{SAMPLER}={value} needs nvcc, and the host has none",
                 "leave it out, or install the CUDA toolkit",
+                {where: None},
+            )
+        elif name == "VLLM_PORT" and value.strip() == str(instance.port):
+            # vllm 0.14.1, vllm/envs.py: where vLLM's own connections begin to look for a port.
+            findings.problem(
+                "environment-reserved",
+                where,
+                f"VLLM_PORT is for the connections of vLLM's processes, and {value} is the "
+                "instance's own port",
+                "leave it out; the instance's key port says where it listens",
+                {where: None},
             )
         else:
             environment[name] = value

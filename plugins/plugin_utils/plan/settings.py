@@ -53,9 +53,7 @@ def check_settings(raw: Mapping[str, Any], names: Sequence[str], findings: Findi
             )
 
 
-def _whole(given: Mapping[str, Any], variable: str, low: int, findings: Findings) -> None:
-    key = variable.rpartition("_")[2]
-    value = given.get(key)
+def _whole(value: Any, variable: str, low: int, findings: Findings) -> None:
     if value is None:
         return
     # Extra variables of a command line are text, which the roles' arguments take.
@@ -99,7 +97,8 @@ def _check_verification(given: Mapping[str, Any], names: Sequence[str], findings
         for index, entry in enumerate(lists[key]):
             if isinstance(entry, Mapping):
                 _check_entry(f"vllm_verify_{key}[{index}]", entry, names, findings)
-    _whole(given, "vllm_verify_timeout", 1, findings)
+    for key in ("timeout", "thinking_tokens", "thinking_seconds"):
+        _whole(given.get(key), f"vllm_verify_{key}", 1, findings)
 
 
 def _check_entry(
@@ -169,11 +168,8 @@ def _check_endpoint(given: Mapping[str, Any], names: Sequence[str], findings: Fi
             problem,
             "write it like https://registry.example/v1/endpoints/{host}/{instance}",
         )
-    numbers = {
-        key.rpartition("_")[2]: given.get(key) for key in ("registry_timeout", "registry_retries")
-    }
-    _whole(numbers, variable("registry_timeout"), 1, findings)
-    _whole(numbers, variable("registry_retries"), 0, findings)
+    for key, low in (("registry_timeout", 1), ("registry_retries", 0)):
+        _whole(given.get(key), variable(key), low, findings)
     for key in ("public_urls", "prometheus_labels"):
         if not isinstance(given.get(key, {}), Mapping):
             findings.problem(

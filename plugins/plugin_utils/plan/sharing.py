@@ -78,7 +78,12 @@ def share_gpus(
         UUIDs of the GPUs whose instances were refused here.
     """
     users = users_of(wanted, assigned)
-    contested = {uuid for uuid, (gpu, these) in users.items() if over_limit(gpu, these, context)}
+    contested = {
+        uuid
+        for uuid, (gpu, these) in users.items()
+        # Beside a share it is the user's to divide.
+        if over_limit(gpu, these, context) and not any(one.on_demand for one in these)
+    }
     if not contested:
         return set()
     needs = {one.where: need_of(one) for one in wanted.instances if assigned.get(one.where)}

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import number_in
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import (
+    host_and_port,
+    url_of,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
     endpoint_problem,
     repo_id_problem,
@@ -49,6 +52,12 @@ NVCC = ("any", "absent", "present")
 # Options of the module that the roles leave at their defaults; all others are variables.
 MODULE_ONLY = ("opt_dir", "etc_dir", "state_dir", "python")
 DEFAULT_PORT = 8000
+# torch's own; the next one is vLLM's default of --master-port.
+DEFAULT_GROUP_PORT = 29500
+# Ollama has five minutes; a start of vLLM is slower than one of llama.cpp.
+DEFAULT_IDLE_AFTER = 900
+# Half of what OpenAI's clients wait for an answer (openai-python 2, _constants.py).
+DEFAULT_WAKE_TIMEOUT = 300
 DEFAULT_BACKEND = "TRITON_ATTN"
 DEFAULT_UTILIZATION = 0.85
 
@@ -117,6 +126,14 @@ class Instance:
         cpu_kvcache_space: GiB.
         limits: `memory_max` and `tasks_max` as systemd takes them, where they are given.
         lora: Its adapters by name, in the inventory's order.
+        hosts: The hosts that it spans, the leader first; empty for this host alone.
+        group_port: The first of two TCP ports by which they find each other.
+        on_demand: Whether its server is there only while it is asked for.
+        idle_after: Seconds without requests after which it is put out then.
+        wake_timeout: Seconds that a request waits for it at most then.
+        sleep_level: vLLM's, at which it sleeps when it is put out then; 0 stops it.
+        share: Whose name it shares a place with others by; its own where it is not given.
+        rank: This host's place among them.
     """
 
     where: str
@@ -142,6 +159,14 @@ class Instance:
     extra_args: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
     lora: dict[str, Adapter] = field(default_factory=dict)
+    hosts: list[str] = field(default_factory=list)
+    group_port: int = DEFAULT_GROUP_PORT
+    on_demand: bool = False
+    idle_after: int = DEFAULT_IDLE_AFTER
+    wake_timeout: int = DEFAULT_WAKE_TIMEOUT
+    sleep_level: int = 0
+    share: str | None = None
+    rank: int = 0
     given: set[str] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
 
@@ -155,6 +180,11 @@ class Instance:
         return self.model.startswith("/")
 
     @property
+    def listens(self) -> bool:
+        """Whether this host serves the API, rather than computing for the one that does."""
+        return self.rank == 0
+
+    @property
     def served_name(self) -> str:
         """The name under which requests ask for the model."""
         if self.served_model_name is not None:
@@ -165,6 +195,42 @@ class Instance:
     def unit(self) -> str:
         """The systemd unit that runs this instance."""
         return f"vllm@{self.name}.service"
+
+    @property
+    def place(self) -> str:
+        """What it shares with others: one of them at a time needs room there, or some."""
+        return f"share {self.share or self.name}" if self.on_demand else f"its own {self.where}"
+
+    @property
+    def broker(self) -> str | None:
+        """The systemd unit that answers on its port; `None` where it does so itself."""
+        return f"vllm-broker@{self.share or self.name}.service" if self.on_demand else None
+
+
+class Socket(NamedTuple):
+    """A TCP port of this host that an instance listens on.
+
+    Attributes:
+        key: The instance's key that says which port: `port` or `group_port`.
+        address: The address, or a name of it.
+        port: The port.
+    """
+
+    key: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return host_and_port(self.address, self.port)
+
+    def meets(self, address: str, port: int) -> bool:
+        """Tell whether nobody else can listen here while somebody listens there."""
+        return self.port == port and overlap(self.address, address)
+
+
+def group_ports(instance: Instance) -> tuple[int, ...]:
+    """Return the TCP ports of a group: the supervisors', and the engines' rendezvous."""
+    return (instance.group_port, instance.group_port + 1) if instance.hosts else ()
 
 
 @dataclass
@@ -183,6 +249,11 @@ class Wanted:
         offline: Whether the host installs from a bundle, without a way out.
         endpoint: The address of the Hub, or of a mirror.
         has_token: Whether a token of the Hub was given.
+        host_name: The host's name in the inventory; empty where nobody says.
+        inventory: The names of all hosts in it; empty where nobody says.
+        group_address: The host's address in the network of its groups.
+        members: The plans of the other hosts of its groups, by host; None before there are any.
+        model_from: The host that models are copied from; empty where the user names none.
     """
 
     release: str = ""
@@ -197,6 +268,11 @@ class Wanted:
     offline: bool = False
     endpoint: str = "https://huggingface.co"
     has_token: bool = False
+    host_name: str = ""
+    inventory: list[str] = field(default_factory=list)
+    group_address: str = ""
+    members: Mapping[str, Any] | None = None
+    model_from: str = ""
     instances: list[Instance] = field(default_factory=list)
 
     @property
@@ -414,7 +490,17 @@ INSTANCE_KEYS: dict[str, tuple[str, _Check | None]] = {
     "extra_args": ("mapping", None),
     "limits": ("mapping", None),
     "lora": ("mapping", None),
+    "hosts": ("list", None),
+    "group_port": ("integer", InRange(1024, 65534)),
+    "on_demand": ("boolean", None),
+    "idle_after": ("integer", InRange(1, 31 * 86400, " seconds")),
+    "wake_timeout": ("integer", InRange(1, 86400, " seconds")),
+    "sleep_level": ("integer", InRange(0, 2)),
+    "share": ("text", _check_name),
 }
+
+# Keys that say something of an instance on demand alone.
+DEMAND_KEYS = ("idle_after", "wake_timeout", "share", "sleep_level")
 
 # systemd.resource-control(5): MemoryMax= takes bytes with K, M, G or T to the base 1024, a part of
 # the host's memory, or infinity; TasksMax= a number, a part of what the host allows, or infinity.
@@ -437,7 +523,8 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
     Args:
         raw: The keys `release`, `accelerator`, `instances`, `nvcc`, `opt_dir`,
             `etc_dir`, `state_dir`, `model_hub`, `python`, `runtime_venv`, `offline`,
-            `model_endpoint` and `has_token`; absent or None means default.
+            `model_endpoint`, `has_token`, `host_name`, `inventory`, `group_address` and
+            `members`; absent or None means default.
         findings: Receives every problem of the inventory's form and values.
 
     Returns:
@@ -453,6 +540,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
             "vllm_release",
             f"the release is {shown(release)}, not a version",
             'write the version as a string: vllm_release: "0.14.1"',
+            {"vllm_release": "0.14.1"},
         )
     for key, variable, choices in (
         ("accelerator", "vllm_accelerator", ACCELERATORS),
@@ -472,6 +560,7 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
             variable,
             f"{shown(value)} is not one of {quoted(choices)}",
             f"{hint}choose one of {quoted(choices)}",
+            {variable: near} if near else None,
         )
     for key in ("opt_dir", "etc_dir", "state_dir", "model_hub", "python", "runtime_venv"):
         value = raw.get(key)
@@ -505,7 +594,22 @@ def read_wanted(raw: Mapping[str, Any], findings: Findings) -> Wanted:
         )
     elif endpoint is not None:
         wanted.endpoint = endpoint
-    wanted.instances = _read_instances(raw.get("instances"), findings)
+    for key in ("host_name", "group_address", "model_from"):
+        if isinstance(raw.get(key), str):
+            setattr(wanted, key, raw[key])
+    if isinstance(raw.get("inventory"), list):
+        wanted.inventory = raw["inventory"]
+    if isinstance(raw.get("members"), Mapping):
+        wanted.members = raw["members"]
+    wanted.instances = own_instances(
+        _read_instances(raw.get("instances"), findings),
+        wanted.host_name,
+        wanted.inventory,
+        findings,
+    )
+    _check_ports(wanted.instances, wanted.group_address, findings)
+    for instance in wanted.instances:
+        _check_demand(instance, findings)
     return wanted
 
 
@@ -535,7 +639,6 @@ def _read_instances(raw: Any, findings: Findings) -> list[Instance]:
             continue
         instances.append(_read_instance(item, where, findings))
     _check_names(instances, findings)
-    _check_ports(instances, findings)
     return instances
 
 
@@ -543,13 +646,14 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
     instance = Instance(where)
     for key in raw:
         if key not in INSTANCE_KEYS:
-            near = closest(str(key), list(INSTANCE_KEYS))
+            near, meant = _meant(str(key), raw)
             findings.problem(
                 "unknown-key",
                 f"{where}.{key}",
                 f"an instance has no key {shown(key)}",
                 (f"did you mean {near}? " if near else "")
                 + "other flags of vLLM go into extra_args",
+                {f"{where}.{key}": None, f"{where}.{near}": meant} if meant is not None else None,
             )
     for key in ("name", "model"):
         if raw.get(key) is None:
@@ -576,10 +680,13 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
         complaint = check(value) if check is not None else None
         if complaint is not None:
             instance.bad.add(key)
-            findings.problem(complaint[0], f"{where}.{key}", complaint[1], complaint[2])
+            ways = [{f"{where}.{key}": one} for one in _instead(key, value, check)]
+            findings.problem(
+                complaint[0], f"{where}.{key}", complaint[1], complaint[2], alternatives=ways
+            )
             continue
         instance.given.add(key)
-        if key not in ("gpus", "environment", "extra_args", "limits", "lora"):
+        if key not in ("gpus", "environment", "extra_args", "limits", "lora", "hosts"):
             setattr(instance, key, value)
     if "gpus" in instance.given:
         instance.gpus = _read_gpus(raw["gpus"], instance, findings)
@@ -591,6 +698,8 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
         instance.limits = _read_limits(raw["limits"], instance, findings)
     if "lora" in instance.given:
         instance.lora = _read_lora(raw["lora"], instance, findings)
+    if "hosts" in instance.given:
+        instance.hosts = _read_hosts(raw["hosts"], instance, findings)
     _check_tool_calling(instance, findings)
     if instance.local and instance.revision is not None:
         findings.note(
@@ -599,6 +708,40 @@ def _read_instance(raw: Mapping[str, Any], where: str, findings: Findings) -> In
             "the model is a local directory, which is served as it is",
         )
     return instance
+
+
+def taken_by(key: str, value: Any) -> Any:
+    """Return what a key of an instance can take of a value, or None where it can take nothing."""
+    form, check = INSTANCE_KEYS[key]
+    value = taken(form, value)
+    if form == "list" and not isinstance(value, list):
+        value = [value]
+    return value if _is(form, value) and (check is None or check(value) is None) else None
+
+
+def _meant(key: str, raw: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """Return the key that an unknown one was most likely meant to be, and what that one takes.
+
+    Where it cannot take the value, or is there already, only a name that is much alike is meant.
+    """
+    near = closest(key, list(INSTANCE_KEYS))
+    if near is None:
+        return None, None
+    if raw.get(near) is None and (value := taken_by(near, raw[key])) is not None:
+        return near, value
+    return closest(key, list(INSTANCE_KEYS), cutoff=0.8), None
+
+
+def _instead(key: str, value: Any, check: _Check | None) -> list[Any]:
+    """Return the values that the remedy of a bad one names."""
+    if isinstance(check, OneOf):
+        near = closest(str(value), check.choices)
+        return [near] if near else []
+    named: dict[str, list[Any]] = {
+        "host": ["127.0.0.1", "0.0.0.0"],  # noqa: S104 - what the remedy offers
+        "gpu_memory_utilization": [DEFAULT_UTILIZATION],
+    }
+    return named.get(key, [])
 
 
 def _read_gpus(raw: list[Any], instance: Instance, findings: Findings) -> list[str | int] | None:
@@ -619,9 +762,35 @@ def _read_gpus(raw: list[Any], instance: Instance, findings: Findings) -> list[s
     if not raw:
         instance.bad.add("gpus")
         findings.problem(
-            "bad-value", where, "the list is empty", "name a GPU, or leave the key out"
+            "bad-value",
+            where,
+            "the list is empty",
+            "name a GPU, or leave the key out",
+            {where: None},
         )
     return chosen if "gpus" not in instance.bad else None
+
+
+def _read_hosts(raw: list[Any], instance: Instance, findings: Findings) -> list[str]:
+    names = [str(name) for name in raw if isinstance(name, str) and name]
+    problem = None
+    if len(names) < len(raw):
+        problem = f"{shown(raw)} has something that is not a host's name"
+    elif len(set(names)) < len(names):
+        problem = "a host is named twice"
+    elif len(names) < 2:
+        problem = "an instance that spans hosts has at least two of them"
+    if problem is None:
+        return names
+    instance.bad.add("hosts")
+    findings.problem(
+        "group-hosts",
+        instance.at("hosts"),
+        problem,
+        "name each host once as the inventory does, the leader first; leave the key out for one",
+        {instance.at("hosts"): list(dict.fromkeys(names)) if len(set(names)) > 1 else None},
+    )
+    return []
 
 
 def _read_environment(
@@ -649,7 +818,7 @@ def _read_environment(
                 "bad-value",
                 where,
                 "the value has a line break or control character",
-                "an EnvironmentFile holds one line a variable; remove it",
+                "an EnvironmentFile holds one line a variable; write it without",
             )
         else:
             environment[name] = str(value)
@@ -689,12 +858,18 @@ def _read_limits(raw: Mapping[Any, Any], instance: Instance, findings: Findings)
         where = f"{instance.where}.limits.{key}"
         if key not in LIMITS:
             near = closest(str(key), list(LIMITS))
+            meant: dict[str, Any] | None = None
+            if near is not None and near in raw:
+                meant = {where: None}
+            elif near is not None and LIMITS[near][0].fullmatch(str(value)):
+                meant = {where: None, f"{instance.where}.limits.{near}": value}
             findings.problem(
                 "unknown-key",
                 where,
                 f"limits have no key {shown(key)}",
                 (f"did you mean {near}? " if near else f"there are {quoted(tuple(LIMITS))}; ")
                 + "other settings of the unit go into a drop-in of yours",
+                meant,
             )
             continue
         pattern, remedy = LIMITS[key]
@@ -788,6 +963,38 @@ def _check_tool_calling(instance: Instance, findings: Findings) -> None:
             instance.at("enable_auto_tool_choice"),
             f"tool_call_parser {instance.tool_call_parser} is named and tool calling is off",
             "set enable_auto_tool_choice: true, or remove tool_call_parser",
+            {instance.at("enable_auto_tool_choice"): True},
+            [{instance.at("tool_call_parser"): None}],
+        )
+
+
+def _check_demand(instance: Instance, findings: Findings) -> None:
+    keys = [key for key in DEMAND_KEYS if key in instance.given]
+    if keys and not instance.on_demand and "on_demand" not in instance.bad:
+        findings.problem(
+            "on-demand-incomplete",
+            instance.at(keys[0]),
+            f"{quoted(keys)} {'have' if len(keys) > 1 else 'has'} no meaning for an instance that "
+            "is there all the time",
+            "set on_demand: true, or leave it out",
+            {instance.at("on_demand"): True},
+            [{instance.at(key): None for key in keys}],
+        )
+    if instance.on_demand and "host" not in instance.bad and _address(instance.host) is None:
+        findings.problem(
+            "bad-value",
+            instance.at("host"),
+            f"systemd holds the port of an instance on demand, and cannot at {instance.host}",
+            "write an IP address: 127.0.0.1 for this host only, 0.0.0.0 for every interface",
+            {instance.at("host"): "127.0.0.1"},
+        )
+    if instance.on_demand and instance.hosts:
+        findings.problem(
+            "on-demand-group",
+            instance.at("on_demand"),
+            "an instance that spans hosts cannot be started by a request",
+            "leave on_demand out, or hosts",
+            {instance.at("on_demand"): None},
         )
 
 
@@ -806,26 +1013,103 @@ def _check_names(instances: list[Instance], findings: Findings) -> None:
             )
 
 
-def _check_ports(instances: list[Instance], findings: Findings) -> None:
-    checked = [one for one in instances if not {"port", "host"} & one.bad]
-    for index, instance in enumerate(checked):
-        for other in checked[:index]:
-            if other.port == instance.port and overlap(other.host, instance.host):
+def own_instances(
+    instances: list[Instance], host: str, inventory: list[str], findings: Findings
+) -> list[Instance]:
+    """Return the instances that are this host's: all but those of groups without it.
+
+    Args:
+        instances: All that the host's variables name; ranks are set here.
+        host: The host's name in the inventory; empty where that is not known.
+        inventory: All names of hosts in it; empty where they are not known.
+        findings: Receives the problems.
+    """
+    own = []
+    for instance in instances:
+        for name in instance.hosts if inventory else []:
+            if name not in inventory:
+                near = closest(name, inventory)
                 findings.problem(
-                    "duplicate-port",
-                    instance.at("port"),
-                    f"{other.where} ({other.name}) already listens on {other.host}:{other.port}",
-                    f"give it another port, such as {_next_port(checked, instance.port)}",
+                    "group-hosts",
+                    instance.at("hosts"),
+                    f"the inventory has no host {shown(name)}",
+                    (f"did you mean {near}? " if near else "")
+                    + "write the names as the inventory has them",
+                    {instance.at("hosts"): [near if one == name else one for one in instance.hosts]}
+                    if near and near not in instance.hosts
+                    else None,
                 )
-                break
+        if not instance.hosts or not host:
+            own.append(instance)
+        elif host in instance.hosts:
+            instance.rank = instance.hosts.index(host)
+            own.append(instance)
+        else:
+            findings.note(
+                "group-elsewhere",
+                instance.at("hosts"),
+                f"{instance.name} is served by {quoted(instance.hosts)}",
+            )
+    return own
 
 
-def _next_port(instances: list[Instance], port: int) -> int:
-    taken = {instance.port for instance in instances}
-    candidate = port
-    while candidate in taken:
-        candidate = candidate + 1 if candidate < 65535 else 1024
-    return candidate
+def sockets(instance: Instance, group_address: str) -> list[Socket]:
+    """Return what an instance listens on on this host.
+
+    A follower of a group listens on none of them: it connects to the leader.
+
+    Args:
+        instance: The instance.
+        group_address: This host's address in the network of its groups.
+    """
+    if not instance.listens:
+        return []
+    found = []
+    if not {"port", "host"} & instance.bad:
+        found.append(Socket("port", instance.host, instance.port))
+    if instance.hosts and not {"hosts", "group_port"} & instance.bad:
+        # The supervisor on the group's address alone (supervisor/wire.py); torch on all of them.
+        first = instance.group_port
+        found.append(Socket("group_port", group_address or "::", first))
+        found.append(Socket("group_port", "::", first + 1))
+    return found
+
+
+def _check_ports(instances: list[Instance], group_address: str, findings: Findings) -> None:
+    seen: list[tuple[Instance, Socket]] = []
+    told: set[str] = set()
+    for instance in instances:
+        for one in sockets(instance, group_address):
+            for other, theirs in seen:
+                if one.meets(theirs.address, theirs.port) and instance.at(one.key) not in told:
+                    told.add(instance.at(one.key))
+                    free = free_port(instances, one)
+                    findings.problem(
+                        "duplicate-port",
+                        instance.at(one.key),
+                        f"{other.where} ({other.name}) already listens on {theirs}",
+                        f"give it another {one.key}, such as {free}",
+                        {instance.at(one.key): free},
+                    )
+            seen.append((instance, one))
+
+
+def free_port(instances: list[Instance], wanted: Socket, in_use: Container[int] = ()) -> int:
+    """Return the first value of a socket's key, from its port on, whose ports no instance has.
+
+    Args:
+        instances: The instances of this host.
+        wanted: The socket whose port is taken.
+        in_use: Further ports that are taken.
+    """
+    used = {instance.port for instance in instances}
+    for instance in instances:
+        used |= set(group_ports(instance))
+    width = 2 if wanted.key == "group_port" else 1
+    port = wanted.port
+    while any(one in used or one in in_use for one in range(port, port + width)):
+        port = port + 1 if port + width <= 65535 else 1024
+    return port
 
 
 def overlap(left: str, right: str) -> bool:

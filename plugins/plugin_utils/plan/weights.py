@@ -14,7 +14,11 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.dtypes imp
     stored_dtype,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import whole_number
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import Gpu, budget
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import budget
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import (
+    Setting,
+    room_for,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import Model
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import Findings
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import Instance
@@ -61,7 +65,7 @@ def _is_quantized(model: Model) -> bool:
 def check_weights(
     instance: Instance,
     model: Model,
-    gpus: list[Gpu],
+    setting: Setting,
     dtype: str | None,
     sizes: Mapping[str, Any],
     findings: Findings,
@@ -71,23 +75,25 @@ def check_weights(
     Args:
         instance: The instance.
         model: Its model.
-        gpus: Its GPUs; empty on accelerator cpu, where the host's memory is checked instead.
+        setting: Its GPUs, and the host's; none on accelerator cpu, where the host's memory is
+            checked instead.
         dtype: The serving format.
         sizes: Format to bytes, from `plan/data/dtypes.yml`.
         findings: Receives the problem.
     """
+    gpus = setting.gpus
     if not gpus:
         return
     least = least_weights(instance, model, len(gpus), dtype, sizes)
     smallest = min(gpus, key=lambda gpu: (gpu.total, gpu.index))
     if least is None or least < budget(smallest, instance):
         return
+    remedy, settings = room_for(instance, least, least, smallest, setting, None)
     findings.problem(
         "weights-do-not-fit",
         instance.at("model"),
         f"the weights alone ({fact.gib(least)} for each GPU) are more than the "
         f"{fact.gib(budget(smallest, instance))} that the instance may take of {smallest.label}",
-        "use a smaller or quantized model, or more GPUs with tensor_parallel_size"
-        if least >= smallest.total
-        else "raise gpu_memory_utilization, or use a smaller or quantized model",
+        remedy,
+        settings,
     )

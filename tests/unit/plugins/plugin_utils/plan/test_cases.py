@@ -20,6 +20,12 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import brought
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.causes import CAUSES
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import (
+    OWN_KEYS,
+    RESERVED,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import answered
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
@@ -28,6 +34,11 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems i
     problem_line,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.report import WIDTH, render
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted import (
+    INSTANCE_KEYS,
+    LIMITS,
+    dashed,
+)
 
 FIXTURES = Path(__file__).parents[4] / "fixtures" / "plan"
 MODEL = "/srv/models/qwen2.5-7b-instruct"
@@ -42,6 +53,7 @@ KEYS = {
     "model",
     "models",
     "hub",
+    "members",
     "proved",
     "problems",
     "remedies",
@@ -57,13 +69,29 @@ def _load() -> list[dict[str, Any]]:
     cases = []
     for path in sorted((FIXTURES / "cases").glob("*.yml")):
         for case in yaml.safe_load(path.read_text(encoding="utf-8")):
-            default = "ac-3090" if path.stem in ("cuda", "hub") else "cpu-debian-12"
+            default = "ac-3090" if path.stem in ("attempts", "cuda", "hub") else "cpu-debian-12"
             cases.append({"facts": default, "problems": [], **case, "file": path.stem})
     return cases
 
 
+def _models() -> dict[str, Any]:
+    """The public models that a case may name: the planner's own, and those that vLLM was asked of.
+
+    Their weights are those that vLLM 0.14.1 itself counted (scripts/kv-oracle).
+    """
+    oracle = FIXTURES.parent / "oracle"
+    counted = json.loads((oracle / "0.14.1.json").read_text(encoding="utf-8"))["models"]
+    known = yaml.safe_load((oracle / "models.yml").read_text(encoding="utf-8"))
+    found = {
+        name: {"config": model["config"], "weights_bytes": counted[name]["tp1"]["weights_bytes"]}
+        for name, model in known.items()
+        if "weights_bytes" in counted.get(name, {}).get("tp1", {})
+    }
+    return found | yaml.safe_load((FIXTURES / "models.yml").read_text(encoding="utf-8"))
+
+
 CASES = _load()
-MODELS = yaml.safe_load((FIXTURES / "models.yml").read_text(encoding="utf-8"))
+MODELS = _models()
 
 
 def merged(base: Any, change: Any) -> Any:
@@ -150,11 +178,23 @@ def said_by_the_hub(repo_id, *, like=None, row=None, revision="main", **entry):
     return {"hub": [told], "models": {path: merged(whole, row or {})}}
 
 
+def plans_of(case: dict[str, Any], facts, release_data) -> dict[str, Any]:
+    """Plan the other hosts of a group as the case's own, but for what it says of each."""
+    plans = {}
+    for name, other in case["members"].items():
+        wanted = {**case.get("wanted", {}), "host_name": name, **other.get("wanted", {})}
+        alone = {key: value for key, value in case.items() if key != "members"}
+        plans[name] = plan_of({**alone, **other, "wanted": wanted}, facts, release_data)[0]
+    return plans
+
+
 def plan_of(case: dict[str, Any], facts, release_data) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make the plan of a case; return it with the facts."""
     wanted = wanted_of(case)
     data = release_data(wanted["release"], case.get("releases", "collection"))
     found = facts_of(case, facts(case["facts"]))
+    if "members" in case:
+        wanted["members"] = plans_of(case, facts, release_data)
     plan = make_plan(copy.deepcopy(wanted), copy.deepcopy(found), data)
     if case.get("proved"):
         venv = {"path": plan["runtime"]["venv"], "proved": True}
@@ -239,15 +279,39 @@ def test_cases_are_well_formed():
     assert len(bad) >= 25
 
 
-def with_settings(wanted: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a wanted state with what a remedy sets."""
-    changed = copy.deepcopy(wanted)
+# Variables of the inventory that the planner has under another name.
+VARIABLES = {"vllm_preflight_nvcc": "nvcc", "python": "python"}
+# Keys of an instance that are dictionaries, in which a remedy may set a single entry.
+WITHIN = "extra_args|environment|limits|lora"
+
+
+def with_settings(
+    wanted: dict[str, Any], facts: dict[str, Any], settings: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a wanted state and facts with what a remedy sets."""
+    changed, found = copy.deepcopy(wanted), copy.deepcopy(facts)
     for where, value in settings.items():
-        found = re.fullmatch(r"vllm_(instances\[(\d+)\]\.)?(\w+)", where)
-        assert found, where
-        target = changed if found[1] is None else changed["instances"][int(found[2])]
-        target[found[3]] = value
-    return changed
+        if where == "ansible_become":
+            # What becoming root does: the planner is only told whose rights the tasks have.
+            found["host"]["effective_uid"] = 0
+            continue
+        place = re.fullmatch(rf"vllm_instances\[(\d+)\]\.(?:({WITHIN})\.)?(.+)", where)
+        if place is None:
+            target, key = changed, VARIABLES.get(where) or where.removeprefix("vllm_")
+        else:
+            target, key = changed["instances"][int(place[1])], place[3]
+            if place[2] is not None:
+                target = target.setdefault(place[2], {})
+        for one in [one for one in target if one == key or dashed(str(one)) == key]:
+            del target[one]
+        if value is not None:
+            target[key] = value
+    return changed, found
+
+
+def ways_of(problem: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each way by which a problem's remedy says that it ends."""
+    return [problem["settings"], *problem.get("alternatives", [])] if "settings" in problem else []
 
 
 @pytest.mark.parametrize(
@@ -258,13 +322,74 @@ def with_settings(wanted: dict[str, Any], settings: dict[str, Any]) -> dict[str,
 def test_what_a_remedy_sets_ends_its_problem(case, facts, release_data):
     plan, found = plan_of(case, facts, release_data)
     for problem in plan["problems"]:
-        if "settings" not in problem:
-            continue
-        wanted = with_settings(wanted_of(case), problem["settings"])
-        data = release_data(wanted["release"], case.get("releases", "collection"))
-        after = make_plan(wanted, found, data)["problems"]
-        left = [(one["code"], one["where"]) for one in after]
-        assert (problem["code"], problem["where"]) not in left, problem_line(problem)
+        for settings in ways_of(problem):
+            wanted, host = with_settings(wanted_of(case), found, settings)
+            data = release_data(wanted.get("release"), case.get("releases", "collection"))
+            after = make_plan(wanted, host, data)["problems"]
+            left = [(one["code"], one["where"]) for one in after]
+            said = f"{problem_line(problem)}: {settings}"
+            assert (problem["code"], problem["where"]) not in left, said
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case["problems"]],
+    ids=lambda case: f"{case['file']}: {case['name']}",
+)
+def test_who_follows_the_remedies_does_not_go_round_in_circles(case, facts, release_data):
+    plan, found = plan_of(case, facts, release_data)
+    wanted = wanted_of(case)
+    seen = [wanted]
+    while settings := next((way for one in plan["problems"] for way in ways_of(one)), None):
+        wanted, found = with_settings(wanted, found, settings)
+        assert wanted not in seen or settings == {"ansible_become": True}, settings
+        seen.append(wanted)
+        data = release_data(wanted.get("release"), case.get("releases", "collection"))
+        plan = make_plan(wanted, found, data)
+
+
+# A variable, a key of an instance or a flag, and the value that a remedy gives it. `name` begins
+# the lines of an instance, and what stands in braces is told by its own keys.
+PLAIN = {*INSTANCE_KEYS, *LIMITS} - {"name", "extra_args", "environment", "limits", "lora"}
+NAMED = re.compile(
+    rf"\b(vllm_\w+|ansible_\w+|\w+_format|{'|'.join(sorted(PLAIN))}): (\[[^]]*\]|[^\s,;}}]+)"
+)
+LEFT_OUT = re.compile(r"\b(leave (it|the \w+|\w+) out|remove it|did you mean)\b")
+# Of an unknown variable the plan is told the name alone; the value of a misspelt key may be of no
+# use to the right one.
+WITHOUT_VALUE = {"unknown-variable", "unknown-key"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case["problems"]],
+    ids=lambda case: f"{case['file']}: {case['name']}",
+)
+def test_what_a_remedy_names_is_there_as_data(case, facts, release_data):
+    plan, _found = plan_of(case, facts, release_data)
+    for problem in plan["problems"]:
+        ways = ways_of(problem)
+        given = {
+            (where.rpartition(".")[2].replace("-", "_"), str(value).lower())
+            for way in ways
+            for where, value in [*way.items(), *adapters_of(way)]
+        }
+        named = {(key, value.strip('"').lower()) for key, value in NAMED.findall(problem["remedy"])}
+        assert named <= given, problem_line(problem)
+        if LEFT_OUT.search(problem["remedy"]) and problem["code"] not in WITHOUT_VALUE:
+            assert ways, problem_line(problem)
+
+
+def adapters_of(way: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the keys of the adapters that a remedy sets."""
+    return [
+        item
+        for where, value in way.items()
+        if where.endswith("].lora")
+        for adapter in value.values()
+        if isinstance(adapter, dict)
+        for item in adapter.items()
+    ]
 
 
 @pytest.mark.parametrize("code", sorted(PROBLEMS))
@@ -290,3 +415,94 @@ def test_a_plan_only_uses_declared_codes(facts, release_data):
         plan, _found = plan_of(case, facts, release_data)
         assert {problem["code"] for problem in plan["problems"]} <= set(PROBLEMS)
         assert {note["code"] for note in plan["notes"]} <= set(NOTES)
+
+
+HUB = "https://huggingface.co"
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_model_is_planned_alike_whoever_tells_of_it(name, facts, release_data):
+    """By the Hub before it is fetched, by its files after, and by a host or bundle that has it."""
+    repo_id, size = f"org/{name}", MODELS[name]["weights_bytes"]
+    wanted = {
+        "release": "0.26.0",
+        "instances": [
+            {"name": "m", "model": repo_id, "max_num_seqs": 16},
+            {"name": "of-files", "model": MODEL, "port": 8001, "gpus": [1]},
+        ],
+    }
+    needed = [{"repo_id": repo_id, "revision": "main"}]
+
+    def told(**entry):
+        return said_by_the_hub(repo_id, like=name, bytes=size, **entry)
+
+    by_hub = told(asked=HUB, download_bytes=size)
+    by_mirror = told(asked="https://mirror.example", download_bytes=size)
+    by_files = told(asked=None, download_bytes=0)
+    ways = {
+        "hub": by_hub,
+        "mirror": by_mirror,
+        "files": by_files,
+        "host with the files": brought(by_files, needed),
+        "host that asked": brought(by_hub, needed),
+    }
+    plans = {
+        way: make_plan(wanted, answered(facts("two-3090"), found), release_data("0.26.0"))
+        for way, found in ways.items()
+    }
+    written = {
+        way: [
+            {key: one[key] for key in one if key != "model"} | {"path": one["model"]["path"]}
+            for one in plan["instances"]
+        ]
+        for way, plan in plans.items()
+    }
+    for way in ways:
+        assert written[way] == written["hub"], way
+        assert plans[way]["problems"] == plans["hub"]["problems"], way
+    assert written["hub"][0]["config"]["model"].endswith(COMMIT)
+    left = {way: plan["instances"][0]["model"]["download_bytes"] for way, plan in plans.items()}
+    assert left == {**dict.fromkeys(ways, size), "files": 0}
+
+
+def test_what_nobody_tells_of_is_planned_anew_when_it_is_there(facts, release_data):
+    silent = {"code": "network", "status": None, "message": "Network is unreachable"}
+    wanted = {"release": "0.14.1", "instances": [{"name": "m", "model": "Qwen/Qwen3-8B"}]}
+    first = answered(facts("ac-3090"), said_by_the_hub("Qwen/Qwen3-8B", error=silent))
+    half = make_plan(wanted, first, release_data())
+    assert [note["code"] for note in half["notes"]].count("model-not-on-host") == 1
+    (planned,) = half["instances"]
+    assert planned["memory"] is None
+    assert planned["model"]["known"] is None
+    there = said_by_the_hub("Qwen/Qwen3-8B", like="qwen3-8b", asked=None, download_bytes=0)
+    whole = make_plan(wanted, answered(first, there), release_data())
+    at_once = make_plan(wanted, answered(facts("ac-3090"), there), release_data())
+    assert whole == at_once
+    assert whole["instances"][0]["memory"] is not None
+
+
+# What the table of causes advises to set, as the inventory has it: its text, and whatever stands
+# for a value that only people know.
+ADVISED = re.compile(r"(environment|extra_args): \{\s*([^{}]+)\}")
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_the_plan_takes_what_a_cause_of_failure_advises(cause, facts, release_data):
+    advised: dict[str, Any] = {"environment": {}, "extra_args": {}}
+    for where, text in ADVISED.findall(cause.remedy):
+        for item in text.split(","):
+            name, _colon, value = item.partition(":")
+            advised[where][name.strip()] = value.strip().strip('"') or "x"
+    if not any(advised.values()):
+        return
+    flags = {dashed(name) for name in advised["extra_args"]}
+    releases = release_data().available
+    known = [release for release in releases if flags <= {*release_data(release).flags}]
+    assert known, f"no release has {flags}"
+    instance = {"name": "m", "model": MODEL, "environment": advised["environment"]}
+    wanted = {"release": known[-1], "instances": [instance]}
+    plan = make_plan(wanted, facts("ac-3090"), release_data(known[-1]))
+    assert plan["problems"] == []
+    for name in advised["environment"]:
+        assert name in plan["instances"][0]["environment"]
+    assert not flags & ({*OWN_KEYS} | {*RESERVED})

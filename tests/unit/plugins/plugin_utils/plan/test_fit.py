@@ -15,9 +15,11 @@ import yaml
 
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_fit import read_models
 from ansible_collections.compute_plane.vllm.plugins.action.vllm_plan import answer
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.fit import (
     fit,
     render_fit,
+    settle,
     with_shipped,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import name_of
@@ -31,6 +33,7 @@ QWEN72_AWQ, LLAMA70_AWQ = (
     "Qwen/Qwen2.5-72B-Instruct-AWQ",
     "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4",
 )
+LLAMA8_GPTQ = "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4"
 QWEN32_AWQ, QWEN8_FP8, TINY = (
     "Qwen/Qwen3-32B-AWQ",
     "Qwen/Qwen3-8B-FP8",
@@ -69,23 +72,74 @@ def test_what_fits(machine: str, fitted: Any) -> None:
             assert row["streams"] >= 0
 
 
+@pytest.mark.parametrize("release", ["0.14.1", "0.26.0", "newest-that-fits"])
+@pytest.mark.parametrize("machine", EXPECTED)
 def test_the_lines_for_the_inventory_are_planned_without_a_problem(
-    facts: Any, release_data: Any, fitted: Any
+    machine: str, release: str, facts: Any, release_data: Any
 ) -> None:
-    data = release_data("0.26.0")
-    found = with_shipped(facts("two-3090"), data.rules["candidates"], HUB, [])
-    for row in fitted("two-3090", [{"model": LLAMA70_AWQ}, {"model": QWEN7}]):
+    """Every model that ships: the printed lines, read as an inventory, on the same host."""
+    data = release_data(release)
+    shipped = data.rules["candidates"]
+    found = with_shipped(facts(machine), shipped, HUB, [])
+    settled, its_data, lacks = settle({"release": release, "accelerator": "auto"}, found, data)
+    rows = fit(settled, found, its_data, [{"model": model} for model in shipped["models"]])
+    assert any(row["fits"] for row in rows)
+    assert lacks == []
+    text = render_fit(rows, settled["release"], lacks)
+    lines = yaml.safe_load(text[text.index('\nvllm_release: "') :])
+    fitting = {row["model"]: row for row in rows if row["fits"]}
+    assert [one["model"] for one in lines["vllm_instances"]] == list(fitting)
+    for instance in lines["vllm_instances"]:
         plan = make_plan(
-            {"release": "0.26.0", "accelerator": "cuda", "instances": [row["instance"]]},
+            {"release": lines["vllm_release"], "instances": [instance]},
             found,
-            data,
+            release_data(lines["vllm_release"]),
         )
         assert plan["problems"] == []
-    assert row["instance"] == {"name": "qwen2.5-7b-instruct", "model": QWEN7}
+        told, (planned,) = fitting[instance["model"]], plan["instances"]
+        assert planned["memory"]["max_model_len"] == told["max_model_len"]
+        assert len(planned["gpus"]) == told["gpus"]
+        assert told["download_bytes"] == shipped["models"][told["model"]]["weights_bytes"]
+        for column in (told["model"], fact.gib(told["download_bytes"])):
+            assert column in text
+
+
+@pytest.mark.parametrize(
+    ("machine", "newest"),
+    [
+        # 7.0: kernels end with 0.14.1; 535: no driver for CUDA 13.
+        ("v100", "0.14.1"),
+        ("driver-535", "0.14.1"),
+        # Python 3.12 of Ubuntu 24.04 and driver 580 or newer.
+        ("ac-3090", "0.33.0"),
+        ("t4", "0.33.0"),
+    ],
+)
+def test_the_newest_release_that_fits_is_taken(
+    machine: str, newest: str, facts: Any, release_data: Any
+) -> None:
+    data = release_data("newest-that-fits")
+    found = with_shipped(facts(machine), data.rules["candidates"], HUB, [])
+    settled, its_data, lacks = settle({"release": "newest-that-fits"}, found, data)
+    assert (settled["release"], lacks) == (newest, [])
+    (row,) = fit(settled, found, its_data, [{"model": TINY}])
+    assert row["fits"], row["why"]
+    assert f'vllm_release: "{newest}"' in render_fit([row], newest)
+
+
+def test_what_the_host_lacks_is_told_first(facts: Any, release_data: Any) -> None:
+    data = release_data("0.26.0")
+    found = with_shipped(facts("driver-535"), data.rules["candidates"], HUB, [])
+    settled, its_data, lacks = settle({"release": "0.26.0"}, found, data)
+    assert [one["code"] for one in lacks] == ["driver-too-old"]
+    rows = fit(settled, found, its_data, [{"model": TINY}])
+    lines = render_fit(rows, "0.26.0", lacks).splitlines()
+    assert lines[2] == "First of all, whatever the model:"
+    assert "580" in lines[4]
 
 
 def test_more_of_the_memory_is_taken_where_that_is_all_it_needs(fitted: Any) -> None:
-    (row,) = fitted("two-3090", [{"model": LLAMA70_AWQ}])
+    (row,) = fitted("two-3090", [{"model": QWEN72_AWQ}])
     assert 0.85 < row["instance"]["gpu_memory_utilization"] <= 0.95
     assert row["instance"]["tensor_parallel_size"] == 2
 
@@ -170,7 +224,7 @@ def test_the_list_is_what_its_script_makes() -> None:
     [
         ("t4", QWEN7, QWEN7_AWQ),
         ("rtx-3060", QWEN7, QWEN7_AWQ),
-        ("t4", "meta-llama/Llama-3.1-8B-Instruct", None),  # no form of it that a T4 can serve
+        ("t4", "meta-llama/Llama-3.1-8B-Instruct", LLAMA8_GPTQ),
         ("ac-3090", QWEN72_AWQ, None),
     ],
 )
@@ -194,4 +248,9 @@ def test_a_refusal_names_a_form_of_the_model_that_would_fit(
         assert " fits, with " not in problem["remedy"]
     else:
         assert f"; {named} fits, with " in problem["remedy"]
+        ways = [problem["settings"], *problem.get("alternatives", [])]
+        assert ways[-1] == {"vllm_instances[1].model": named}
+        raw["instances"][1]["model"] = named
+        after = make_plan(raw, found, data)["problems"]
+        assert "weights-do-not-fit" not in {one["code"] for one in after}
     assert problem["remedy"] in result["msg"]

@@ -103,6 +103,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "tool_call_parser": {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"},
     "cpu_kvcache_space": {"cpu_kvcache_space": 2},
     "lora": {"lora": {"sql": "org/sql", "law": "org/law"}},
+    "on_demand": {"on_demand": True},
+    "sleep_level": {"on_demand": True, "sleep_level": 1},
 }
 
 
@@ -135,12 +137,15 @@ def test_what_it_becomes(key, facts, release_data):
         "tensor_parallel_size": {"CUDA_VISIBLE_DEVICES"},
         "enable_auto_tool_choice": {"--tool-call-parser"},
         "tool_call_parser": {"--enable-auto-tool-choice"},
+        "sleep_level": {"--uds"},
     }
     assert changed - documented <= follows.get(key, set()), changed
 
 
 def test_every_key_says_what_it_becomes():
-    others = {"name", "environment", "extra_args", "limits"}
+    # What some become takes two hosts, or is a broker's: cases/groups.yml, cases/demand.yml.
+    others = {"name", "environment", "extra_args", "limits", "hosts", "group_port"}
+    others |= {"idle_after", "wake_timeout", "share"}
     assert set(VALUES) | others == set(INSTANCE_KEYS)
 
 

@@ -146,7 +146,7 @@ def test_a_plan_never_raises_and_is_the_same_for_the_same_input(data, facts, rel
     assert {problem["code"] for problem in plan["problems"]} <= set(PROBLEMS)
     assert {note["code"] for note in plan["notes"]} <= set(NOTES)
     for entry in [*plan["problems"], *plan["notes"]]:
-        texts = [text for key, text in entry.items() if key != "settings"]
+        texts = [text for key, text in entry.items() if key not in ("settings", "alternatives")]
         assert all("\n" not in text and text.strip() for text in texts)
 
 
@@ -296,7 +296,8 @@ def test_a_divided_gpu_is_never_overcommitted_and_each_plan_fits(
             assert share == want.get("gpu_memory_utilization", 0.85)
             continue
         assert "gpu_memory_utilization" not in want
-        assert share == round(share, 3) <= 0.85
+        # What an instance needs it gets, above the default share too; what it only can use, below.
+        assert share == round(share, 3) < 1
         own = [one for one in plan["problems"] if f"[{index}]." in one["where"]]
         assert not {one["code"] for one in own} & {"weights-do-not-fit", "max-model-len-too-long"}
         assert not plan["instances"][index]["memory"]["budget_bytes"] <= sum(

@@ -51,6 +51,24 @@ def test_ac_3090_tells_the_record(facts, release_data):
 _HEADINGS = ("Found", "Will be done", "Would be done", "Wrong", "Worth knowing")
 
 
+@pytest.mark.parametrize(
+    ("source", "told"), [("", "1.0 GB to download"), ("gpu1", "1.0 GB to copy from gpu1")]
+)
+def test_it_says_where_a_model_comes_from(facts, release_data, source, told):
+    wanted = {
+        "release": "0.14.1",
+        "host_name": "gpu2",
+        "model_from": source,
+        "instances": [{"name": "qwen", "model": "acme/one"}],
+    }
+    entry = {"repo_id": "acme/one", "revision": "main", "commit": "1" * 40}
+    found = facts("cpu-debian-12")
+    found["hub"] = [{**entry, "asked": None, "error": None, "download_bytes": 10**9}]
+    assert f"acme/one at {'1' * 12}, {told}" in _flat(
+        render(make_plan(wanted, found, release_data()), found)
+    )
+
+
 def test_sections_come_in_order_and_say_that_nothing_is_done(facts, release_data):
     text = _report(facts("t4"), release_data(), dtype="bfloat16")
     headings = [line for line in text.splitlines() if line in _HEADINGS]
