@@ -15,7 +15,7 @@ version_added: 0.1.0
 short_description: The models that a plan's instances need of the Hub, as hf_model takes them
 description:
   - Each model and each LoRA adapter once, however many instances serve it; those in local
-    directories are left out.
+    directories are left out. What is to be copied from another host has C(fetch=false).
 positional: _input
 options:
   _input:
@@ -42,13 +42,16 @@ _value:
 """
 
 
+def sources_of(instance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What an instance needs of the Hub, as the plan has it: its model and adapters."""
+    return [one for one in (instance["model"], *instance["lora"]) if one["source"] == "hub"]
+
+
 def requests_of(instance: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What an instance needs of the Hub: its model and adapters, but for those in directories."""
+    """What an instance needs of the Hub, as hf_model takes it."""
     own_code = instance["config"].get("trust-remote-code", False)
     requests = []
-    for source in (instance["model"], *instance["lora"]):
-        if source["source"] != "hub":
-            continue
+    for source in sources_of(instance):
         request = {
             "repo_id": source["repo_id"],
             "revision": source["revision"] or "main",
@@ -68,10 +71,17 @@ def model_requests(instances: Iterable[Mapping[str, Any]], **others: Any) -> lis
         **others: Other parameters of hf_model, the same for all of them.
     """
     requests: list[dict[str, Any]] = []
-    for request in (request for instance in instances for request in requests_of(instance)):
-        if {**request, **others} not in requests:
-            requests.append({**request, **others})
-    return requests
+    copied: set[int] = set()
+    for instance in instances:
+        for source, request in zip(sources_of(instance), requests_of(instance), strict=True):
+            if request not in requests:
+                requests.append(request)
+            if source.get("copy_from"):
+                copied.add(requests.index(request))
+    return [
+        {**request, **others, **({"fetch": False} if number in copied else {})}
+        for number, request in enumerate(requests)
+    ]
 
 
 class FilterModule:

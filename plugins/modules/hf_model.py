@@ -38,6 +38,7 @@ requirements:
     nothing has to be fetched
 extends_documentation_fragment:
   - compute_plane.vllm.lock
+  - compute_plane.vllm.code
 options:
   repo_id:
     description: The model's repository, as C(ORGANIZATION/NAME).
@@ -269,15 +270,16 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
     ARGUMENTS as LOCK_ARGUMENTS,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import CacheError
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.model import (
     Model,
     problems,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import CacheError
 
 
 def main() -> None:
@@ -313,6 +315,7 @@ def main() -> None:
             "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
             "progress": {"type": "path"},
             **LOCK_ARGUMENTS,
+            **late.ARGUMENTS,
         },
         supports_check_mode=True,
     )
@@ -320,13 +323,18 @@ def main() -> None:
     if found:
         module.fail_json(msg="; ".join(found))
     os.umask(0o022)
+    late.use(module.params["code_archive"])
     run = Model(module)
     failure = None
     try:
-        if module.params["state"] == "present":
-            run.present()
-        else:
+        if module.params["state"] == "absent":
+            run = late.late("hub.bring").Bringing(module)
             run.absent()
+        elif not run.is_settled():
+            run = late.late("hub.bring").Bringing(module)
+            run.present()
+    except late.CodeNeeded:
+        module.fail_json(**late.ASKS)
     except (Failed, CacheError) as error:
         failure = str(error)
     except OSError as error:

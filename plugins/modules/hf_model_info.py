@@ -145,7 +145,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import models_dir
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import known, listing
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import known, listing, record
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.ask import Asker
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.known import Request
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
@@ -194,15 +194,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    found = problems(params)
-    if found:
-        module.fail_json(msg="; ".join(found))
+    wrong = problems(params)
+    if wrong:
+        module.fail_json(msg="; ".join(wrong))
     hub: dict[Request, dict[str, Any]] = {}
     models: dict[str, Any] = {}
     requests: dict[Request, str | None] = {}
     for model in params["models"]:
         request = Request(model["repo_id"], model["revision"], model["trust_remote_code"])
-        entry = hub[request] = known.recorded(params["cache_dir"], request)
+        found = record.read(params["cache_dir"], request.repo_id, request.revision)
+        entry = hub[request] = known.recorded(request, found)
         if entry["download_bytes"] == 0:
             models[entry["path"]] = models_dir.read_one(Host(), entry["path"])
         else:

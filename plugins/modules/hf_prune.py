@@ -67,13 +67,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import CacheError
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.prune import (
     own_repositories,
     referred_to,
     surplus,
     texts_below,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import CacheError
 
 
 def main() -> None:

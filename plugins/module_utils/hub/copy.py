@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.children import dies_with
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
-    Blob,
     RepoCache,
-    State,
     digest,
     expected_digest,
 )
@@ -33,8 +31,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch impor
     HubError,
     Rate,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import COMMIT
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.layout import (
+    COMMIT,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import (
+    Blob,
+    RepoFile,
+    State,
+)
 
 if TYPE_CHECKING:
     import builtins
@@ -50,7 +54,8 @@ def ssh_command(options: Mapping[str, Any]) -> list[str]:
         options: `identity_file`, `known_hosts` and `port`, each possibly None.
     """
     command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-    command += ["-o", "ServerAliveInterval=15"]
+    # rsync's --timeout begins when it is connected.
+    command += ["-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15"]
     if options.get("identity_file"):
         command += ["-o", "IdentitiesOnly=yes", "-i", options["identity_file"]]
     if options.get("known_hosts"):
@@ -143,17 +148,7 @@ class Peer:
         total: int,
         verified: Callable[[RepoFile, Blob], None],
     ) -> None:
-        """Bring files and verify them.
-
-        Args:
-            commit: Their commit.
-            files: What is missing, wholly or in part; each content once.
-            total: Bytes of the whole model, for the progress.
-            verified: Told about each file that is there, whole and right.
-
-        Raises:
-            HubError: A file cannot be had.
-        """
+        """Bring files and verify them, as `Hub.fetch` does."""
         todo = sorted(files, key=lambda file: (-file.size, file.path))
         missing, rate = sum(file.size for file in todo), Rate()
         for number, file in enumerate(todo):

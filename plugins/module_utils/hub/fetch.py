@@ -28,14 +28,13 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import work
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.ask import certificates
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
     BLOCK,
-    Blob,
     RepoCache,
     digest,
     expected_digest,
     new_hasher,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.errors import TRANSIENT
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import Blob, RepoFile
 
 if TYPE_CHECKING:
     import builtins

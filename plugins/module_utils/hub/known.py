@@ -1,21 +1,22 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host's cache knows of a model of the Hub."""
+"""What a host's cache knows of a model of the Hub: concluded from what `record.read` found there.
+
+Pure, so that a host is sent no more than what looks.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import RepoCache
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
-    COMMIT,
-    snapshot_path,
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.layout import PART, SCHEMA
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import (
+    RepoFile,
+    State,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import (
-    RepoFile,
     SelectionError,
     select,
 )
@@ -50,25 +51,29 @@ def entry_of(request: Request) -> dict[str, Any]:
     }
 
 
-def recorded(cache_dir: str, request: Request) -> dict[str, Any]:
-    """What the host's cache knows of a model, from a few small files.
+def recorded(request: Request, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a host's cache knows of a model.
 
     Args:
-        cache_dir: The cache.
         request: The model.
+        found: What `record.read` found of it.
 
     Returns:
         `entry_of` with the commit that `hf_model` serves, and the bytes that it would still fetch
         of it, where the record tells.
     """
-    entry = entry_of(request)
-    cache = RepoCache(cache_dir, request.repo_id)
-    state = cache.state()
-    pinned = COMMIT.match(request.revision) is not None
-    commit = request.revision if pinned else state.revisions.get(request.revision)
-    if commit is None:
-        return entry
-    entry.update(commit=commit, path=snapshot_path(cache_dir, request.repo_id, commit))
+    commit, listed = found["commit"], found["listed"]
+    entry = {**entry_of(request), "commit": commit, "path": found["path"]}
+    state = State.load(
+        request.repo_id,
+        {
+            "schema": SCHEMA,
+            "repo_id": request.repo_id,
+            "revisions": {},
+            "commits": {commit: listed},
+            "blobs": {},
+        },
+    )
     if commit in state.commits:
         try:
             chosen = select(
@@ -78,27 +83,25 @@ def recorded(cache_dir: str, request: Request) -> dict[str, Any]:
             ).files
         except SelectionError:
             return entry
-        entry.update(sizes(cache, chosen))
+        entry.update(sizes(chosen, found["sizes"]))
     return entry
 
 
-def sizes(cache: RepoCache, files: Sequence[RepoFile]) -> dict[str, int]:
-    """What `entry_of` has of the files that are fetched: their bytes, and those still to fetch."""
-    return {"bytes": sum(file.size for file in files), "download_bytes": to_fetch(cache, files)}
+def sizes(files: Sequence[RepoFile], there: Mapping[str, int]) -> dict[str, int]:
+    """What `entry_of` has of the files that are fetched: their bytes, and those still to fetch.
+
+    Args:
+        files: The files.
+        there: The sizes of their contents in the cache, as `record.sizes_of` finds them.
+    """
+    return {"bytes": sum(file.size for file in files), "download_bytes": to_fetch(files, there)}
 
 
-def to_fetch(cache: RepoCache, files: Sequence[RepoFile]) -> int:
+def to_fetch(files: Sequence[RepoFile], there: Mapping[str, int]) -> int:
     """Bytes of files that are not in the cache, nor have arrived there in part."""
     total = 0
     for file in {file.etag: file for file in files}.values():
-        if _size(cache.blob(file)) != file.size:
-            arrived = _size(cache.part(file)) or 0
+        if there.get(file.etag) != file.size:
+            arrived = there.get(file.etag + PART, 0)
             total += file.size - (arrived if arrived <= file.size else 0)
     return total
-
-
-def _size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None

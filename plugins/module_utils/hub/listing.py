@@ -11,6 +11,7 @@ the other. Nothing is written: what was fetched is its own record, from which `k
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -31,22 +32,23 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.host.models_dir
     shards_of,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.ask import Asker, HubRefusal
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
-    RepoCache,
-    is_safe,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.known import (
     Request,
     entry_of,
     sizes,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.layout import (
     COMMIT,
+    folder_name,
     snapshot_path,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.record import sizes_of
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import (
+    RepoFile,
+    is_safe,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import (
     SAFETENSORS_INDEX,
-    RepoFile,
     SelectionError,
     select,
 )
@@ -251,7 +253,8 @@ def _read(
     format_, weights = chosen_weights(top, lambda _index: shards_of(index_text or ""))
     present = [name for name in weights if name in lengths]
     if chosen:
-        entry.update(sizes(RepoCache(cache_dir, request.repo_id), chosen))
+        folder = os.path.join(cache_dir, folder_name(request.repo_id))
+        entry.update(sizes(chosen, sizes_of(folder, [file.etag for file in chosen])))
     return {
         "exists": True,
         "is_directory": True,

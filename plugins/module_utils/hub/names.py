@@ -1,15 +1,12 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What names a model on a Hub, and where a cache keeps it. Pure; for the plan and for the fetch."""
+"""What may name a model on a Hub. Pure; for the plan and for the fetch."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import urlsplit
-
-COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-"""A full commit hash."""
 
 # validate_repo_id in huggingface_hub/utils/_validators.py (1.33.0): 1 to 96 characters a part, with
 # a letter, a digit or "_" at both ends. The namespace is required here: names without one are
@@ -64,16 +61,3 @@ def endpoint_problem(endpoint: str) -> str | None:
     except ValueError:
         good = False
     return None if good else "is not the address of a Hub, for example https://huggingface.co"
-
-
-def folder_name(repo_id: str) -> str:
-    """The name of a repository's folder in a cache.
-
-    https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-    """
-    return "models--" + repo_id.replace("/", "--")
-
-
-def snapshot_path(cache_dir: str, repo_id: str, commit: str) -> str:
-    """The folder of a commit's files in a cache."""
-    return f"{cache_dir.rstrip('/')}/{folder_name(repo_id)}/snapshots/{commit}"

@@ -15,6 +15,8 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import RepoFile
+
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 
 AUXILIARY = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
@@ -46,19 +48,6 @@ _WEIGHTS_OF_OTHERS = ("*.gguf", "*.ggml", "*.onnx", "*.h5", "*.msgpack", "*.pth"
 
 class SelectionError(ValueError):
     """Nothing that could be served is left; the text says why and what to do."""
-
-
-class RepoFile(NamedTuple):
-    """A file of a repository at one commit, as the Hub describes it."""
-
-    path: str
-    """Path inside the repository."""
-    size: int
-    """Bytes."""
-    etag: str
-    """Name of the blob in the cache: the SHA-256 of an LFS file, else git's blob id (SHA-1)."""
-    sha256: str | None
-    """SHA-256 of an LFS file, else None."""
 
 
 class Selection(NamedTuple):

@@ -346,6 +346,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if file.lfs:
                     entry["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": 134}
             siblings.append(entry)
+        # Before the answer, after which the next question may come at once.
+        if fault is not None and fault.kind == "move":
+            repository.branches[fault.branch] = fault.commit
         self._json(
             {
                 "_id": commit[:24],
@@ -364,8 +367,6 @@ class _Handler(BaseHTTPRequestHandler):
                 "lastModified": "2026-01-01T00:00:00.000Z",
             }
         )
-        if fault is not None and fault.kind == "move":
-            repository.branches[fault.branch] = fault.commit
 
     def _told(self, repository: Repository, commit: str) -> dict[str, Any]:
         """What the Hub itself reads of a model: its parameters and its card."""

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from hub import Hub, Store
 from hub.testing import ROOT, safetensors, write_model
+from throwaway.testing import TOOL, own_environment, run_tool
 
 from .conftest import MODEL, TOKEN
 
-TOOL = ROOT / "tests" / "hosts" / "testhosts.py"
 SHARDS = [6_000_000, 4_000_001]
+SHARD_SIZES = {f"model-0000{number}-of-00002.safetensors": SHARDS[number - 1] for number in (1, 2)}
 CACHE = "/var/lib/vllm/hub"
 FOLDER = f"{CACHE}/models--acme--tiny"
 PATTERN = f"[{TOKEN[0]}]{TOKEN[1:]}"
@@ -45,8 +46,7 @@ class Fleet:
     def __init__(self, directory: Path, venv: Path) -> None:
         self.directory = directory
         self.names = ["near", "far-away"]
-        self.environment = {**os.environ, "TESTHOSTS_STATE": str(directory / "state")}
-        self.environment.pop("TESTHOSTS_SUBNET", None)
+        self.environment = own_environment(directory)
         (directory / "inventory").mkdir()
         packages = next(venv.glob("lib/python3*"))
         for name in self.names:
@@ -69,14 +69,7 @@ class Fleet:
 
     def tool(self, *words: str, check: bool = True) -> str:
         """Run the hosts' own tool and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, str(TOOL), *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_tool(self.environment, *words)
         assert done.returncode == 0 or not check, f"{words}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -217,6 +210,16 @@ def test_the_service_reads_and_does_not_write(fleet: Fleet) -> None:
     assert [line for line in found if "/.locks" not in line] == []
 
 
+def damage(fleet: Fleet, host: str) -> None:
+    """Change a byte of a host's copy without a trace in its size and time."""
+    script = (
+        f"f=$(readlink -f {FOLDER}/snapshots/*/model-00002-of-00002.safetensors); "
+        "touch -r $f /run/time; printf x | dd of=$f conv=notrunc bs=1 seek=1000 2>/dev/null; "
+        "touch -r /run/time $f; rm /run/time"
+    )
+    fleet("sh", "-c", script, host=host)
+
+
 def test_one_fetches_and_the_other_copies(fleet: Fleet) -> None:
     fleet.forget("far-away")
     fleet.hub.clear_log()
@@ -238,19 +241,54 @@ def test_one_fetches_and_the_other_copies(fleet: Fleet) -> None:
 
     # A copy that is damaged without a trace in size and time is not taken over.
     fleet.forget("far-away")
-    fleet(
-        "sh",
-        "-c",
-        f"f=$(readlink -f {FOLDER}/snapshots/*/model-00002-of-00002.safetensors); "
-        "touch -r $f /run/time; printf x | dd of=$f conv=notrunc bs=1 seek=1000 2>/dev/null; "
-        "touch -r /run/time $f; rm /run/time",
-        host="near",
-    )
+    damage(fleet, "near")
     shown = fleet.site(vllm_model_from="near", fails=True)
     assert "its copy is damaged" in shown
     assert not fleet("sh", "-c", f"ls {FOLDER}/snapshots", host="far-away", check=False)
     assert "vllm-copy" not in fleet("cat", "/root/.ssh/authorized_keys", host="near")
     fleet.forget("near")
+
+
+def test_a_group_downloads_once(fleet: Fleet) -> None:
+    leader, follower = fleet.names
+    group = {"name": "tiny", "model": MODEL, "revision": fleet.commits[0], "hosts": fleet.names}
+    for name in fleet.names:
+        fleet.forget(name)
+    fleet.hub.clear_log()
+    shown = fleet.site("--check", "-e", "vllm_preflight_report=true", vllm_instances=[group])
+    assert f"to copy from {leader}" in shown
+    assert f"{MODEL}, from {leader}" in shown
+    assert all(fleet.hub.sent(path) < size / 2 for path, size in SHARD_SIZES.items())
+    before = fleet("ls", "-A", "/tmp", "/run", host=leader)
+    fleet.site(vllm_instances=[group])
+    assert fleet.listing(follower) == fleet.listing(leader)
+    # Each host has looked at the beginning of each file; one has fetched it.
+    for path, size in SHARD_SIZES.items():
+        assert size <= fleet.hub.sent(path) < 1.5 * size
+    assert "vllm-copy" not in fleet("cat", "/root/.ssh/authorized_keys", host=leader)
+    assert fleet("ls", "-A", "/tmp", "/run", host=leader) == before
+    assert "vllm-copy" not in fleet("ls", "-A", "/tmp", host=follower)
+    assert fleet.site(vllm_instances=[group]).count("changed=0 ") == 2
+
+    # What a follower has the leader does not fetch.
+    fleet.forget(leader)
+    fleet.hub.clear_log()
+    fleet.site(vllm_instances=[group])
+    assert fleet.listing(leader) == fleet.listing(follower)
+    assert all(fleet.hub.sent(path) < size / 2 for path, size in SHARD_SIZES.items())
+
+    # What cannot be copied is fetched, and nothing of the access is left.
+    whole = fleet.listing(leader)
+    fleet.forget(follower)
+    damage(fleet, leader)
+    shown = fleet.site(vllm_instances=[group])
+    assert "its copy is damaged" in shown
+    assert f"a copy from {leader} was not to be had" in shown
+    assert fleet.listing(follower) == whole
+    assert fleet.listing(leader) != whole
+    assert "vllm-copy" not in fleet("cat", "/root/.ssh/authorized_keys", host=leader)
+    for name in fleet.names:
+        fleet.forget(name)
 
 
 PLANNED = "vllm_preflight : Find what the host is and plan what will be done]"

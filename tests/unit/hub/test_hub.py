@@ -215,7 +215,7 @@ def test_pace() -> None:
     began = time.monotonic()
     for _ in range(4):
         pace.take(100)
-    assert 0.25 < time.monotonic() - began < 1
+    assert 0.25 < time.monotonic() - began < 5
 
 
 def test_the_cdn_needs_another_address() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.compute_plane.vllm.plugins.doc_fragments.lock import ModuleDocFragment
+from ansible_collections.compute_plane.vllm.plugins.doc_fragments import code, lock
 from ansible_collections.compute_plane.vllm.plugins.modules import hf_model
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import asked_for
 
 GOOD: dict[str, Any] = {
     "repo_id": "org/name",
@@ -66,23 +67,13 @@ def test_all_problems_at_once() -> None:
     assert len(hf_model.problems({**GOOD, "repo_id": "", "endpoint": "", "retries": -1})) == 3
 
 
-def test_the_token_is_never_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    class Stop(Exception):
-        pass
-
-    def fake(argument_spec: dict[str, Any], **_options: Any) -> Any:
-        seen.update(argument_spec)
-        raise Stop
-
-    monkeypatch.setattr(hf_model, "AnsibleModule", fake)
-    with pytest.raises(Stop):
-        hf_model.main()
+def test_the_token_is_never_logged() -> None:
+    seen = asked_for(hf_model)["argument_spec"]
     assert seen["token"]["no_log"] is True
     documented = {
         **yaml.safe_load(hf_model.DOCUMENTATION)["options"],
-        **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"],
+        **yaml.safe_load(lock.ModuleDocFragment.DOCUMENTATION)["options"],
+        **yaml.safe_load(code.ModuleDocFragment.DOCUMENTATION)["options"],
     }
     assert set(documented) == set(seen)
     for name, option in documented.items():

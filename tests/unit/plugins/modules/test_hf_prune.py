@@ -20,7 +20,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.prune impor
     Snapshot,
     referred_to,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import RepoFile
 from ansible_collections.compute_plane.vllm.plugins.modules import hf_prune
 
 OLD, FORMER, NOW, NEXT = ("1" * 40, "2" * 40, "3" * 40, "4" * 40)

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import (
-    Blob,
-    CacheError,
     RepoCache,
-    State,
     digest,
     expected_digest,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import (
+    Blob,
+    CacheError,
+    RepoFile,
+    State,
     is_safe,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
 
 COMMITS = ["1" * 40, "2" * 40, "3" * 40]
 

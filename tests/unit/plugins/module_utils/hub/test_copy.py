@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import Blob, RepoCache
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import RepoCache
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.copy import Peer, ssh_command
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch import HubError
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import Blob, RepoFile
 
 COMMIT = "1" * 40
 CONTENT = b"weights" * 1000
@@ -123,6 +123,8 @@ def test_ssh_asks_nothing_and_trusts_only_what_it_is_given() -> None:
     assert "BatchMode=yes" in plain
     assert "StrictHostKeyChecking=yes" in plain
     assert "-i" not in plain
+    # The kernel would try for two minutes where nobody answers.
+    assert "ConnectTimeout=15" in plain
     full = ssh_command({"identity_file": "/k", "known_hosts": "/h", "port": 2222})
     assert full[-2:] == ["-p", "2222"]
     assert full[full.index("-i") + 1] == "/k"

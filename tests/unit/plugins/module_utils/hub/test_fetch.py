@@ -22,7 +22,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch impor
     hash_files,
     worker_environment,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import RepoFile
 
 HELLO = {"endpoint": "http://127.0.0.1:9", "token": None, "threads": 1, "timeout": 1.0}
 

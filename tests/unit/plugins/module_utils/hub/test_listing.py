@@ -17,7 +17,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.listing imp
     listed,
     side_by_side,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import RepoFile
 
 INDEX = "model.safetensors.index.json"
 SHA256 = "a" * 64

@@ -15,11 +15,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.layout import (
     folder_name,
+    snapshot_path,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.names import (
     repo_id_problem,
     revision_problem,
-    snapshot_path,
 )
 from ansible_collections.compute_plane.vllm.plugins.modules import hf_model
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.planner import make_plan

@@ -13,11 +13,11 @@ import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.space import Space
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import model as hub_model
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub import bring
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.bring import Bringing
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.cache import RepoCache
 from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.fetch import HubError
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.model import Model
-from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.select import RepoFile
+from ansible_collections.compute_plane.vllm.plugins.module_utils.hub.repo import RepoFile
 
 COMMIT, NEWER = "1" * 40, "2" * 40
 
@@ -85,7 +85,7 @@ def broken(cache: RepoCache, content: bytes | None) -> None:
 def test_what_is_whole_is_neither_asked_for_nor_written(
     cache: RepoCache, tmp_path: Path, revision: str | None
 ) -> None:
-    run = Model(Caller(tmp_path, revision=revision))
+    run = Bringing(Caller(tmp_path, revision=revision))
     run.present()
     assert run.result["changed"] is False
     assert run.result["path"] == cache.snapshot(COMMIT)
@@ -96,11 +96,11 @@ def test_what_is_whole_is_neither_asked_for_nor_written(
 def test_without_fetching_it_is_only_said_whether_all_is_here(
     cache: RepoCache, tmp_path: Path, content: bytes | None, whole: bool
 ) -> None:
-    run = Model(Caller(tmp_path, fetch=False))
+    run = Bringing(Caller(tmp_path, fetch=False))
     run.present()
     assert run.result["whole"] is True
     broken(cache, content)
-    run = Model(Caller(tmp_path, fetch=False))
+    run = Bringing(Caller(tmp_path, fetch=False))
     run.present()
     assert run.result["whole"] is whole
 
@@ -110,7 +110,7 @@ def test_a_check_says_what_would_come_and_keeps_what_is_wrong(
 ) -> None:
     broken(cache, b"short")
     caller = Caller(tmp_path, check_mode=True)
-    run = Model(caller)
+    run = Bringing(caller)
     run.present()
     assert run.result["files_fetched"] == ["model.safetensors"]
     assert run.result["bytes_fetched"] == 7
@@ -122,14 +122,14 @@ def test_no_room_is_told_before_anything_comes(
     cache: RepoCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(cache, None)
-    monkeypatch.setattr(hub_model, "space", lambda _path: Space("/mnt", 5))
+    monkeypatch.setattr(bring, "space", lambda _path: Space("/mnt", 5))
     with pytest.raises(Failed, match="not enough room on /mnt for org/name: 7 B are still"):
-        Model(Caller(tmp_path)).present()
+        Bringing(Caller(tmp_path)).present()
 
 
 def test_a_check_without_the_tools_asks_nobody(tmp_path: Path) -> None:
     caller = Caller(tmp_path, check_mode=True, revision="other")
-    run = Model(caller)
+    run = Bringing(caller)
     run.present()
     assert run.result["changed"] is True
     assert run.result["bytes"] is None
@@ -142,12 +142,12 @@ def test_when_the_hub_cannot_be_reached_a_whole_copy_serves_on(
 ) -> None:
     assert cache.ref("main") == COMMIT
 
-    def fail(_self: Model, _revision: str) -> str:
+    def fail(_self: Bringing, _revision: str) -> str:
         raise HubError({"code": code, "message": "refused", "status": 403})
 
-    monkeypatch.setattr(Model, "_ask", fail)
+    monkeypatch.setattr(Bringing, "_ask", fail)
     caller = Caller(tmp_path, update=True)
-    run = Model(caller)
+    run = Bringing(caller)
     if stays:
         run.present()
         assert run.result["commit"] == COMMIT
@@ -158,13 +158,13 @@ def test_when_the_hub_cannot_be_reached_a_whole_copy_serves_on(
 
 
 def test_a_revision_or_all_of_it_is_taken_away(cache: RepoCache, tmp_path: Path) -> None:
-    unknown = Model(Caller(tmp_path, revision=NEWER))
+    unknown = Bringing(Caller(tmp_path, revision=NEWER))
     unknown.absent()
-    check = Model(Caller(tmp_path, check_mode=True))
+    check = Bringing(Caller(tmp_path, check_mode=True))
     check.absent()
     assert (check.result["changed"], check.result["bytes"]) == (True, 9)
     assert Path(cache.folder).exists()
-    run = Model(Caller(tmp_path))
+    run = Bringing(Caller(tmp_path))
     run.absent()
     assert run.result["bytes"] == 9
     assert not Path(cache.folder).exists()
