@@ -38,6 +38,7 @@ attributes:
     description: Names the environments before and after.
 extends_documentation_fragment:
   - compute_plane.vllm.lock
+  - compute_plane.vllm.code
 options:
   venv:
     description: Where the release's environment is, or is to be.
@@ -177,19 +178,19 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
     ARGUMENTS as LOCK_ARGUMENTS,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.locked import Locked
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.own import Own
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
     secrets_of,
     without_secrets,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.release import Release
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import Steps
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.tools import Tools
 
 
@@ -207,12 +208,13 @@ class Runtime:
         module.no_log_values = set(self.secrets)
         self.params["environment"] = dict.fromkeys(environment, "not shown")
         self.progress = Progress(self.params["progress"])
-        self.steps = Steps(self.progress, environment)
+        self.environment = environment
+        late.use(self.params["code_archive"])
         full, python = self.params["verify"] == "full", self.params["python"]
         self.tools = Tools(self.params["tools_path"], self.params["tools_lock"], python, full)
         self.own = Own(self.params["venv"], self.params["own_dir"])
         lock = self.params["lock"] or ""
-        self.release = Release(self.params["venv"], lock, python, full, self.steps, self.params)
+        self.release = Locked(self.params["venv"], lock, python, full)
 
     def fail(self, message: str) -> NoReturn:
         """End the task: what serves now is as it was."""
@@ -238,6 +240,8 @@ class Runtime:
         """Decide, build what is missing, and report; any failure is one line."""
         try:
             self.decide()
+        except late.CodeNeeded:
+            self.module.fail_json(**late.ASKS)
         except Failed as error:
             self.fail(str(error))
         except OSError as error:
@@ -254,6 +258,7 @@ class Runtime:
         todo = [] if self.tools.are_current() else [f"proved venv {self.tools.path}"]
         result: dict[str, Any] = {"venv": venv}
         touched: list[str] = []
+        mended: list[str] = []
         if only_tools:
             pass
         elif not managed:
@@ -271,13 +276,19 @@ class Runtime:
             result["diff"] = {"before": "", "after": "".join(f"{line}\n" for line in todo)}
             self.check_bundle()
         if (todo or touched or again) and not self.module.check_mode:
+            work = late.late("runtime.work").Work(
+                self.params, self.tools, self.own, self.environment, self.progress
+            )
             # Two plays at once on one host: the second waits, then finds the work done.
             path = os.path.join(os.path.dirname(self.params["tools_path"]), ".lock")
             asking = Asking.of(self.params, self.progress.update)
-            with held(path, "what is installed on this host", asking) as self.steps.guard:
-                self.carry_out()
-        if self.release.mended and "damage" not in result:
-            result["damage"] = "; ".join(self.release.mended)
+            with held(path, "what is installed on this host", asking) as guard:
+                work.carry_out(guard)
+            mended = work.release.mended
+            if work.seconds:
+                result["seconds"] = work.seconds
+        if mended and "damage" not in result:
+            result["damage"] = "; ".join(mended)
             result["msg"] = (
                 f"the cache {self.params['cache_dir']} held damaged packages, which were fetched"
                 f" again: {result['damage']}. The files of a venv are the cache's own, by hard"
@@ -288,8 +299,6 @@ class Runtime:
             verb = "would be" if self.module.check_mode else "was"
             result["msg"] = f"the venv {venv} was damaged and {verb} repaired: {result['damage']}"
             self.module.warn(result["msg"])
-        if self.steps.seconds:
-            result["seconds"] = self.steps.seconds
         versions = self.own.versions() if not managed else None
         if managed:
             versions = (self.release.record() or {}).get("versions")
@@ -297,20 +306,6 @@ class Runtime:
             result["versions"] = versions
         self.progress.close()
         self.module.exit_json(changed=bool(todo), **result)
-
-    def carry_out(self) -> None:
-        """Do what is to be done, as it is found now that nobody else does."""
-        if not self.tools.are_current():
-            self.tools.build(self.steps, self.params["bundle"])
-        if self.params["only_tools"]:
-            return
-        if not self.params["managed"]:
-            if self.own.versions() is None or self.params["verify"] == "full":
-                self.own.prove(self.steps, self.params["expect"])
-        elif self.release.record() is None:
-            self.release.build()
-        else:
-            self.release.restore()
 
 
 def main() -> None:
@@ -337,6 +332,7 @@ def main() -> None:
             "bundle": {"type": "path"},
             "progress": {"type": "path"},
             **LOCK_ARGUMENTS,
+            **late.ARGUMENTS,
         },
         required_if=[("managed", True, ["lock"])],
         supports_check_mode=True,

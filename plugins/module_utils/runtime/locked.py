@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import PROVED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     read,
     write_atomically,
@@ -18,18 +20,21 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import 
     manifest as venv_manifest,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
-    PROVED,
     is_proved,
     lock_sha256,
     proved_record,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import now
 
 Versions = dict[str, Any]
 """What an environment's own Python says: version by name, `None` where there is none."""
 
 LOCK = "requirements.txt"
 """The lock that a venv was built from, in the venv."""
+
+
+def now() -> str:
+    """The time, in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 class Locked:

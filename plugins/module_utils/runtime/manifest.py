@@ -26,10 +26,12 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import PROVED
+
 MANIFEST = ".manifest"
 
 # At the top of the venv: the bytecode, scratch, the two records of the venv itself, uv's lock file.
-_OUTSIDE = frozenset({".pycache", ".pycache.tmp", ".proved.json", MANIFEST, ".lock"})
+_OUTSIDE = frozenset({".pycache", ".pycache.tmp", PROVED, MANIFEST, ".lock"})
 
 
 class Entry(NamedTuple):

@@ -7,24 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     read,
-    write_atomically,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.locked import Versions
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
     own_fingerprint,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.release import (
-    prove_release,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.steps import (
-    Steps,
-    now,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs import own_path
 
@@ -86,22 +76,3 @@ class Own:
                         f"{mode & 0o7777:04o}); chmod o+x it, or keep the venv elsewhere"
                     )
                 path = os.path.dirname(path)
-
-    def prove(self, steps: Steps, expect: Mapping[str, Any]) -> None:
-        """Prove it, and keep the answer.
-
-        Raises:
-            Failed: It is not what is expected.
-        """
-        with steps.timed("prove"):
-            os.makedirs(self.folder, mode=0o755, exist_ok=True)
-            pycache = own_path(self.path, ".pycache", self.folder)
-            versions = prove_release(steps, self.path, expect, pycache)
-            # After the first import, which may write.
-            content = {
-                "venv": self.path,
-                "versions": versions,
-                "proved_at": now(),
-                "fingerprint": own_fingerprint(self.path),
-            }
-            write_atomically(self.proof, json.dumps(content, indent=2, sort_keys=True) + "\n")

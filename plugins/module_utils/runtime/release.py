@@ -32,7 +32,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.locked 
     Locked,
     Versions,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proving import (
     PROVE_RELEASE,
     alias_dist_info,
     broken_in_cache,

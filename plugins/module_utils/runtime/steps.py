@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from typing import IO, Any
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.children import dies_with
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proving import (
     explain_failure,
 )
 
@@ -44,11 +43,6 @@ def bytes_written(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(fields["wchar"])
-
-
-def now() -> str:
-    """The time, in UTC, ISO 8601."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 class Steps:

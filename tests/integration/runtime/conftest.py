@@ -12,17 +12,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from throwaway.testing import own_environment, run_tool
 
 from .wheels import EXPECT, ROOT, download_tools, make_release
 
-TOOL = ROOT / "tests" / "hosts" / "testhosts.py"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compute_plane.vllm"
 VENV = "/opt/vllm/releases/made-up"
 TOOLS_LOCK = (ROOT / "requirements" / "tools.txt").read_text()
@@ -138,8 +137,7 @@ class Hosts:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.environment = {**os.environ, "TESTHOSTS_STATE": str(directory / "state")}
-        self.environment.pop("TESTHOSTS_SUBNET", None)
+        self.environment = own_environment(directory)
         self.bundle = directory / "bundle"
         wheels = CACHE / "tools-wheels"
         download_tools(wheels)
@@ -148,14 +146,7 @@ class Hosts:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the hosts' own tool."""
-        return subprocess.run(
-            [sys.executable, str(TOOL), *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_tool(self.environment, *words)
 
     def up(self, name: str, *options: str) -> Machine:
         """Boot a host that can make virtual environments."""

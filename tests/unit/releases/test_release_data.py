@@ -283,3 +283,15 @@ class TestTools:
 
     def test_names_no_index(self) -> None:
         assert "://" not in self.text
+
+
+def test_what_a_quantization_lacks_is_in_no_lock() -> None:
+    """The plan refuses it for that; a lock that had it would make the refusal wrong."""
+    rows = yaml.safe_load((RULES / "dtypes.yml").read_text())["quantization_packages"]
+    packages = {name for row in rows.values() for name in row}
+    assert packages == {"bitsandbytes"}
+    locks = list(ROOT.glob("releases/*/*-py*.txt"))
+    assert locks
+    for lock in locks:
+        names = {line.partition("==")[0] for line in lock.read_text().splitlines()}
+        assert not packages & names, lock

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import proof as runtime
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import proving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +66,7 @@ EXPECT = {"vllm": "0.14.1", "torch": "2.9.1+cu128", "cuda": "12.8", "triton": "3
 def test_versions_other_than_the_release_data_says(
     found: dict[str, str | None], wrong: list[str]
 ) -> None:
-    assert runtime.unexpected_versions(EXPECT, found) == wrong
+    assert proving.unexpected_versions(EXPECT, found) == wrong
 
 
 @pytest.mark.parametrize(
@@ -84,20 +85,20 @@ def test_versions_other_than_the_release_data_says(
     ],
 )
 def test_failures_are_explained(stderr: str, advice: str) -> None:
-    message = runtime.explain_failure("installing", stderr)
+    message = proving.explain_failure("installing", stderr)
     assert message.startswith("installing failed: ")
     assert advice in message
 
 
 def test_an_unknown_failure_shows_the_end_of_what_was_printed() -> None:
-    message = runtime.explain_failure("installing", "\n".join(f"line {n}" for n in range(20)))
+    message = proving.explain_failure("installing", "\n".join(f"line {n}" for n in range(20)))
     assert message == (
         "installing failed: line 14 | line 15 | line 16 | line 17 | line 18 | line 19"
     )
 
 
 def test_the_alias_is_an_installed_distribution(tmp_path: Path) -> None:
-    for path, text in runtime.alias_dist_info("vllm", "0.26.0+cpu").items():
+    for path, text in proving.alias_dist_info("vllm", "0.26.0+cpu").items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     (found,) = importlib.metadata.distributions(path=[str(tmp_path)])
@@ -114,12 +115,12 @@ def test_the_alias_is_an_installed_distribution(tmp_path: Path) -> None:
     ],
 )
 def test_a_bundle_is_the_only_source(bundle: str | None, arguments: list[str]) -> None:
-    assert runtime.only_from(bundle) == arguments
+    assert proving.only_from(bundle) == arguments
 
 
 def test_names_in_a_lock() -> None:
     lock = "# made by\na-b==1 --hash=sha256:00\nuv==2 ; sys_platform == 'linux' \\\n    --hash=x\n"
-    assert runtime.locked_packages(lock) == {"a-b", "uv"}
+    assert proving.locked_packages(lock) == {"a-b", "uv"}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def kept(**different: str) -> str:
 
 
 def test_a_proof_that_holds_is_read() -> None:
-    proof = runtime.read_proof(kept(), MANIFEST, LOCK_SHA256, INTERPRETER)
+    proof = proving.read_proof(kept(), MANIFEST, LOCK_SHA256, INTERPRETER)
     assert proof is not None
     versions, entries = proof
     assert versions == {"vllm": "0.14.1", "triton": None}
@@ -201,13 +202,13 @@ def test_a_proof_that_holds_is_read() -> None:
     ],
 )
 def test_a_proof_of_something_else_is_none(record: str | None, manifest: str | None) -> None:
-    assert runtime.read_proof(record, manifest, LOCK_SHA256, INTERPRETER) is None
+    assert proving.read_proof(record, manifest, LOCK_SHA256, INTERPRETER) is None
 
 
 def test_an_interpreter_that_was_replaced_is_another(tmp_path: Path) -> None:
     python = tmp_path / "python3"
     python.write_text("a")
-    before = runtime.interpreter_identity(str(python))
-    assert runtime.interpreter_identity(str(python)) == before
+    before = proving.interpreter_identity(str(python))
+    assert proving.interpreter_identity(str(python)) == before
     python.write_text("ab")
-    assert runtime.interpreter_identity(str(python)) != before
+    assert proving.interpreter_identity(str(python)) != before

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import release
-from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proof import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.proving import (
     broken_in_cache,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.release import Release
