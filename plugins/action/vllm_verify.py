@@ -45,7 +45,8 @@ def summary(endpoints: list[dict[str, Any]]) -> list[str]:
         line = f"{endpoint['url']} serves {name}, verified: {by_outcome['passed']}."
         if by_outcome["failed"]:
             line += f" Not passed (warnings): {by_outcome['failed']}."
-        lines.append(f"{line} It says: {endpoint['checks'][-1]['detail']}")
+        asked = endpoint["checks"]
+        lines.append(f"{line} It says: {asked[-1]['detail']}" if asked else f"{line} It is asleep.")
     return lines
 
 

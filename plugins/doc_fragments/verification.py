@@ -60,6 +60,17 @@ options:
     type: str
     choices: [error, warning]
     default: warning
+  thinking_tokens:
+    description:
+      - How many tokens a model that thinks gets in every answer beyond the check's C(max_tokens),
+        and no more than half of its context in all. What thinks longer has come to no answer,
+        which is an error.
+    type: int
+    default: 4096
+  thinking_seconds:
+    description: How many seconds an answer of a model that thinks may take, with its thought.
+    type: int
+    default: 300
   reports_dir:
     description:
       - A folder on the controller for reports. What has passed is in C(<host>.json),

@@ -179,8 +179,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.run i
     Benchmark,
     BenchmarkError,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import (
     DIRECTORIES,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
     File,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read

@@ -29,6 +29,7 @@ attributes:
 extends_documentation_fragment:
   - compute_plane.vllm.verification
   - compute_plane.vllm.lock
+  - compute_plane.vllm.code
 options:
   endpoints:
     description: The endpoints.
@@ -195,6 +196,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
     ARGUMENTS as LOCK_ARGUMENTS,
@@ -305,10 +307,12 @@ def main() -> None:
             "state_dir": {"type": "path", "default": "/var/lib/vllm"},
             **ARGUMENTS,
             **LOCK_ARGUMENTS,
+            **late.ARGUMENTS,
         },
         supports_check_mode=True,
     )
     progress = Progress(module.params["progress"])
+    late.use(module.params["code_archive"])
     try:
         with contextlib.ExitStack() as stack:
             if module.params["deployed"] and not module.check_mode:
@@ -318,6 +322,8 @@ def main() -> None:
                 progress.close()  # nobody is waited for any more
                 check_deployed(module.params["deployed"], module.params["state_dir"])
             run(module)
+    except late.CodeNeeded:
+        module.fail_json(**late.ASKS)
     except Failed as problem:
         progress.close()
         module.fail_json(msg=str(problem))

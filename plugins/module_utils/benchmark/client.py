@@ -32,6 +32,15 @@ SPARE = 600.0
 """Seconds beyond the time limit after which systemd ends the client by itself."""
 SAMPLE_INTERVAL = 1.0
 
+CANNOT = {
+    "classify": "vLLM's own client, which measures, asks no /classify",
+    "transcribe": "vLLM's own client measures speech with recordings alone, and none are at hand",
+}
+"""Kinds that are not measured, and why not.
+
+vllm 0.14.1, vllm/benchmarks/lib/endpoint_request_func.py and vllm/benchmarks/datasets.py.
+"""
+
 _BOOT = (
     "import sys; n = int(sys.stdin.buffer.readline()); "
     "exec(compile(sys.stdin.buffer.read(n), 'worker', 'exec'), {'__name__': '__main__'})"
@@ -111,8 +120,40 @@ def unit_argv(name: str, venv: str, user: str, lifetime: float, key_file: str | 
     ]
 
 
+def _asks(kind: str, point: Point) -> list[str]:
+    """The arguments of `vllm bench serve` for what a model of a kind is asked.
+
+    vllm 0.14.1, vllm/benchmarks/serve.py: of backends with "embeddings" or "rerank" in their names
+    it takes requests and tokens a second and the time of an answer, and no other metric.
+    """
+    if kind == "embed":
+        return [
+            *("--backend", "openai-embeddings", "--endpoint", "/v1/embeddings"),
+            *("--dataset-name", "random", "--random-output-len", "1"),
+            *("--percentile-metrics", "e2el"),
+        ]
+    if kind == "rerank":
+        # One query and one document a request, of the wanted length together.
+        return [
+            *("--backend", "vllm-rerank", "--endpoint", "/rerank"),
+            *("--dataset-name", "random-rerank", "--percentile-metrics", "e2el"),
+        ]
+    return [
+        *("--backend", "openai", "--endpoint", "/v1/completions", "--dataset-name", "random"),
+        *("--random-output-len", str(point.output_tokens)),
+        *("--percentile-metrics", "ttft,tpot,itl,e2el", "--temperature", "0"),
+        # The answer's length is the load's, whatever the model would say.
+        "--ignore-eos",
+    ]
+
+
 def run_argv(
-    url: str, served_model_name: str, flags: Mapping[str, Any], point: Point, seed: int
+    url: str,
+    served_model_name: str,
+    flags: Mapping[str, Any],
+    point: Point,
+    seed: int,
+    kind: str = "chat",
 ) -> list[str]:
     """The arguments of `vllm bench serve` for one run.
 
@@ -125,21 +166,19 @@ def run_argv(
         flags: The server's flags, of which those about the tokenizer are the client's too.
         point: The load.
         seed: For the prompts.
+        kind: What the model is asked for.
     """
     arguments = [
-        *("--backend", "openai", "--endpoint", "/v1/completions", "--base-url", url),
+        *("--base-url", url),
         *("--model", served_model_name),
         *("--tokenizer", str(flags.get("tokenizer") or flags["model"])),
-        *("--dataset-name", "random", "--random-range-ratio", "0"),
-        *("--random-input-len", str(point.input_tokens)),
-        *("--random-output-len", str(point.output_tokens)),
+        *("--random-range-ratio", "0", "--random-input-len", str(point.input_tokens)),
         *("--num-prompts", str(point.prompts)),
         *("--max-concurrency", str(point.concurrency)),
-        # The answer's length is the load's, whatever the model would say.
-        *("--ignore-eos", "--temperature", "0", "--seed", str(seed)),
+        *("--seed", str(seed), "--metric-percentiles", "50,95,99"),
+        *_asks(kind, point),
         # Its own trial request is the first prompt, whose KV cache would then be there already.
         *("--ready-check-timeout-sec", "0", "--disable-tqdm"),
-        *("--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,95,99"),
     ]
     if flags.get("tokenizer-mode"):
         arguments += ["--tokenizer-mode", str(flags["tokenizer-mode"])]

@@ -28,6 +28,9 @@ better. vllm 0.14.1, vllm/benchmarks/serve.py."""
 COMPARED = ("output_throughput", "ttft_ms", "tpot_ms")
 """What a regression is looked for in."""
 
+COMPARED_POOLING = ("request_throughput", "e2el_ms")
+"""The same of a model that generates nothing."""
+
 CONTEXT = ("release", "model", "config", "gpus")
 """What a person must know to differ between two benchmarks that are compared."""
 
@@ -78,6 +81,12 @@ def summarise(runs: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str,
     return summary
 
 
+def load_text(point: Mapping[str, Any]) -> str:
+    """A load in short: requests at a time, tokens of the prompt, tokens of the answer."""
+    answer = f"+{point['output_tokens']}" if point["output_tokens"] else ""
+    return f"{point['concurrency']} x {point['input_tokens']}{answer}"
+
+
 def point_key(point: Mapping[str, Any]) -> tuple[int, int, int]:
     """What makes two measured points the same load."""
     return int(point["concurrency"]), int(point["input_tokens"]), int(point["output_tokens"])
@@ -104,7 +113,7 @@ def compare(
     after = {point_key(point): point for point in now["points"]}
     rows = []
     for key in [key for key in after if key in before]:
-        for metric in COMPARED:
+        for metric in COMPARED if key[2] else COMPARED_POOLING:
             old, new = before[key]["figures"].get(metric), after[key]["figures"].get(metric)
             if old is None or new is None or not old["median"]:
                 continue
@@ -145,12 +154,18 @@ def _context(result: Mapping[str, Any], name: str) -> Any:
 
 def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
     """What a comparison says, for a terminal: everything that is not the same."""
-    units = {"output_throughput": "tokens/s", "ttft_ms": "ms", "tpot_ms": "ms"}
-    names = {"output_throughput": "output", "ttft_ms": "TTFT", "tpot_ms": "TPOT"}
+    units = {"output_throughput": "tokens/s", "request_throughput": "requests/s"}
+    names = {
+        "output_throughput": "output",
+        "request_throughput": "requests",
+        "ttft_ms": "TTFT",
+        "tpot_ms": "TPOT",
+        "e2el_ms": "latency",
+    }
     return [
-        f"{row['verdict']}: {row['concurrency']} x {row['input_tokens']}+{row['output_tokens']}: "
-        f"{names[row['metric']]} {row['before']:g} -> {row['now']:g} {units[row['metric']]} "
-        f"({row['change_percent']:+g} %)"
+        f"{row['verdict']}: {load_text(row)}: "
+        f"{names[row['metric']]} {row['before']:g} -> {row['now']:g} "
+        f"{units.get(row['metric'], 'ms')} ({row['change_percent']:+g} %)"
         for row in comparison["rows"]
         if row["verdict"] != "same"
     ]

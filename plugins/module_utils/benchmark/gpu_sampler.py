@@ -5,9 +5,9 @@
 
 This file's text runs in the tools' Python, which has pynvml, in a process of its own, since a GPU
 that has fallen off the bus can hang any call. Its arguments are the seconds between two readings
-and the GPUs' UUIDs. It writes one JSON object a line: first what does not change,
-`{"gpus": [...]}`; then `{"at": TIME, "gpus": {UUID: {...}}}`. What a GPU does not support is
-null.
+and the GPUs' UUIDs; or `once`, for one reading of all GPUs. It writes one JSON object a line: first
+what does not change, `{"gpus": [...]}`; then `{"at": TIME, "gpus": {UUID: {...}}}`. What a GPU does
+not support is null. The role vllm_monitoring installs this file too.
 
 Function names: NVIDIA Management Library API reference, https://docs.nvidia.com/deploy/nvml-api/
 """
@@ -72,27 +72,48 @@ def sample(nvml: Any, handle: Any) -> dict[str, Any]:
     }
 
 
+def _write(row: Any) -> None:
+    print(json.dumps(row), flush=True)
+
+
+def _readings(
+    nvml: Any, handles: dict[str, Any], write: Callable[[Any], None]
+) -> Callable[[], None]:
+    """Write what does not change; returns what writes one reading."""
+    write({"gpus": [describe(nvml, uuid, handle) for uuid, handle in handles.items()]})
+
+    def read() -> None:
+        now = time.time()
+        write({"at": now, "gpus": {uuid: sample(nvml, one) for uuid, one in handles.items()}})
+
+    return read
+
+
 def watch(nvml: Any, uuids: list[str], interval: float, write: Callable[[Any], None]) -> None:
     """Read until the reader is gone."""
     nvml.nvmlInit()
     handles = {uuid: nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids}
-    write({"gpus": [describe(nvml, uuid, handle) for uuid, handle in handles.items()]})
+    read = _readings(nvml, handles, write)
     while True:
-        now = time.time()
-        write({"at": now, "gpus": {uuid: sample(nvml, one) for uuid, one in handles.items()}})
+        read()
         time.sleep(interval)
+
+
+def once(nvml: Any, write: Callable[[Any], None]) -> None:
+    """Read all GPUs once."""
+    nvml.nvmlInit()
+    found = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    _readings(nvml, {str(_text(nvml.nvmlDeviceGetUUID(one))): one for one in found}, write)()
 
 
 def main() -> None:
     """Read the GPUs that the arguments name."""
     import pynvml
 
-    watch(
-        pynvml,
-        sys.argv[2:],
-        float(sys.argv[1]),
-        lambda row: print(json.dumps(row), flush=True),
-    )
+    if sys.argv[1:] == ["once"]:
+        once(pynvml, _write)
+    else:
+        watch(pynvml, sys.argv[2:], float(sys.argv[1]), _write)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.sweep
     schedule,
     seconds_left,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import human_seconds
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
-    human_seconds,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 
@@ -92,7 +90,7 @@ def measure(
     time_limit = params["time_limit"]
 
     def run(point: Point, seed: int) -> Mapping[str, Any]:
-        argv = client.run_argv(now.url, now.served_model_name, flags, point, seed)
+        argv = client.run_argv(now.url, now.served_model_name, flags, point, seed, now.kind)
         return _run(runner, point, argv, params["run_timeout"])
 
     order = schedule(points, params["repeats"])
@@ -160,30 +158,39 @@ def _point_result(
     }
 
 
+GENERATED = ("output_throughput", "ttft_ms", "tpot_ms")
+POOLED = ("request_throughput", "total_throughput", "e2el_ms")
+"""The figures that an endpoint is known by; the first is the one of which the most is best."""
+
+
+def _most(point: Mapping[str, Any]) -> str:
+    return (GENERATED if point["output_tokens"] else POOLED)[0]
+
+
 def headline(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
     """The two figures that an endpoint is known by.
 
     Returns:
         `single_stream`, the first load with one request at a time, and `highest_throughput`, the
         load with the most output tokens a second: load, `output_throughput` (tokens/s),
-        `ttft_ms`, `tpot_ms`, `reached_percent`; `None` where none was measured.
+        `ttft_ms`, `tpot_ms`, `reached_percent`; `None` where none was measured. Of a model that
+        generates nothing they have `request_throughput` (requests/s), `total_throughput`
+        (tokens/s, which are all read) and `e2el_ms` instead, and the most is the most requests.
     """
-    measured = [point for point in points if point["figures"]["output_throughput"]]
+    measured = [point for point in points if point["figures"][_most(point)]]
 
     def short(point: Mapping[str, Any]) -> dict[str, Any]:
         result = {
             key: point[key]
             for key in ("concurrency", "input_tokens", "output_tokens", "reached_percent")
         }
-        for name in ("output_throughput", "ttft_ms", "tpot_ms"):
+        for name in GENERATED if point["output_tokens"] else POOLED:
             figure = point["figures"][name]
             result[name] = None if figure is None else figure["median"]
         return result
 
     single = [point for point in measured if point["concurrency"] == 1]
-    best = max(
-        measured, key=lambda point: point["figures"]["output_throughput"]["median"], default=None
-    )
+    best = max(measured, key=lambda point: point["figures"][_most(point)]["median"], default=None)
     return {
         "single_stream": short(single[0]) if single else None,
         "highest_throughput": short(best) if best is not None else None,

@@ -20,12 +20,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     subject,
     sweep,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import PROVED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import GENERATING
 
 SCHEMA = 1
 
@@ -60,9 +62,13 @@ class Benchmark:
         self.now = now
         self.flags = now.config
         self.key = key
+        if now.kind in client.CANNOT:
+            raise BenchmarkError(f"{self.name} cannot be measured: {client.CANNOT[now.kind]}")
         try:
             self.points, self.skipped = sweep.expand(
-                params["sweep"], measure.context_length(now, key)
+                params["sweep"],
+                measure.context_length(now, key),
+                generates=now.kind in GENERATING,
             )
         except EndpointError as error:
             raise BenchmarkError(f"{now.url} cannot be measured: {error}") from error
@@ -77,6 +83,10 @@ class Benchmark:
         return os.path.join(self.params["results_dir"], f"{self.name}{suffix}")
 
     def _limits(self, gpus: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.now.kind not in GENERATING:
+            return {
+                "reason": "a model that generates nothing does not read its weights token by token"
+            }
         model = str(self.flags.get("model"))
         config = subject.read_json(os.path.join(model, "config.json"))
         stated = self.params["bandwidth"]
@@ -131,7 +141,7 @@ class Benchmark:
                 )
         except client.BenchClientError as error:
             raise BenchmarkError(f"{self.name} could not be measured: {error}") from error
-        proved = subject.read_json(os.path.join(now.venv, ".proved.json"))
+        proved = subject.read_json(os.path.join(now.venv, PROVED))
         return {
             "schema": SCHEMA,
             "instance": self.name,
@@ -193,12 +203,9 @@ class Benchmark:
 
     def lines(self, result: dict[str, Any]) -> list[str]:
         """The result for a terminal."""
-        lines = [
-            point_line(point) for point in result["points"] if point["figures"]["output_throughput"]
-        ]
+        lines = [point_line(point) for point in result["points"] if point["runs"]]
         lines += [
-            f"{point['concurrency']} x {point['input_tokens']}+{point['output_tokens']}: left out, "
-            f"{point['reason']}"
+            f"{figures.load_text(point)}: left out, {point['reason']}"
             for point in result["skipped"]
         ]
         if result["comparison"]:
@@ -208,12 +215,19 @@ class Benchmark:
 
 def point_line(point: dict[str, Any]) -> str:
     """One load's figures for a terminal."""
+    if not point["output_tokens"]:
+        rate, tokens, latency = (point["figures"][name] for name in measure.POOLED)
+        return (
+            f"{figures.load_text(point)}: {rate['median']:.1f} requests/s "
+            f"(spread {rate['spread_percent']:g} %), {tokens['median']:.0f} tokens/s, "
+            f"latency {latency['median']:.1f} ms"
+        )
     output, ttft, tpot = (
         point["figures"][name] for name in ("output_throughput", "ttft_ms", "tpot_ms")
     )
     text = (
-        f"{point['concurrency']} x {point['input_tokens']}+{point['output_tokens']}: "
-        f"{output['median']:.1f} tokens/s (spread {output['spread_percent']:g} %)"
+        f"{figures.load_text(point)}: {output['median']:.1f} tokens/s "
+        f"(spread {output['spread_percent']:g} %)"
     )
     if ttft:
         text += f", TTFT {ttft['median']:.1f} ms"

@@ -41,7 +41,7 @@ class Point:
     Attributes:
         concurrency: Requests under way at the same time.
         input_tokens: Length of each prompt.
-        output_tokens: Length of each answer.
+        output_tokens: Length of each answer; 0 where none is generated.
         prompts: Requests of one run.
         stated: Whether the sweep says how many those are.
     """
@@ -56,7 +56,8 @@ class Point:
     def label(self) -> str:
         """As a person would name it."""
         streams = "1 stream" if self.concurrency == 1 else f"{self.concurrency} streams"
-        return f"{streams}, {self.input_tokens} in, {self.output_tokens} out"
+        out = f", {self.output_tokens} out" if self.output_tokens else ""
+        return f"{streams}, {self.input_tokens} in{out}"
 
     def warm_up(self) -> Point:
         """A short run of the same shape, whose figures are thrown away."""
@@ -91,7 +92,9 @@ def _numbers(where: str, value: Any, words: Sequence[str], problems: list[str]) 
     return values
 
 
-def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dict[str, Any]]]:
+def expand(
+    sweep: Any, max_model_len: int | None, *, generates: bool = True
+) -> tuple[list[Point], list[dict[str, Any]]]:
     """The points of a sweep.
 
     Args:
@@ -101,6 +104,7 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
             is the number of requests in a run: by default twice the concurrency, at least 4, and
             as many as a run of :data:`LEAST_SECONDS` needs.
         max_model_len: The server's context length in tokens; `None` when it is not known.
+        generates: Whether the model generates anything; else `output_tokens` counts as 0.
 
     Returns:
         The points, each once, in order; and those left out, as mappings with `reason`.
@@ -126,6 +130,7 @@ def expand(sweep: Any, max_model_len: int | None) -> tuple[list[Point], list[dic
         concurrencies = _numbers(f"{where}.concurrency", row.get("concurrency", 1), (), problems)
         inputs = _numbers(f"{where}.input_tokens", row.get("input_tokens", 1), (LONGEST,), problems)
         outputs = _numbers(f"{where}.output_tokens", row.get("output_tokens", 1), (), problems)
+        outputs = outputs if generates else [0]
         prompts = _numbers(f"{where}.prompts", row.get("prompts", 1), (), problems)
         if isinstance(row.get("prompts"), (list, tuple)):
             problems.append(f"{where}.prompts: is a list; it is one number")

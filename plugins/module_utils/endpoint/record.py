@@ -98,6 +98,7 @@ def make_record(
         "served_model_name": deployment.served_model_name,
         # A chat model's record stays what it was.
         **({"kind": deployment.kind} if deployment.kind != "chat" else {}),
+        **({"adapters": list(deployment.adapters)} if deployment.adapters else {}),
         "model": {
             "path": deployment.config.get("model"),
             "repo_id": deployment.repository,

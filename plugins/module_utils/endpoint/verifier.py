@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.late import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
 )
@@ -27,10 +28,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.record
     record_path,
     record_text,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.status.asleep import is_asleep
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
-    LocalMachine,
     Verification,
     api_key_of,
+    budget_of,
     endpoint_result,
     failed_path,
     is_due,
@@ -38,8 +40,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run impo
     state_path,
     state_text,
     subject_of,
-    unusable,
-    verify_endpoint,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import (
     short_question,
@@ -62,6 +62,11 @@ def address_of(url: str) -> str | None:
     except ValueError:
         return None
     return url.rstrip("/").removesuffix("/v1")
+
+
+def failed_checks(checks: list[dict[str, Any]]) -> set[str]:
+    """Names of the checks that did not pass."""
+    return {check["name"] for check in checks if not check["passed"]}
 
 
 class Verifier:
@@ -115,22 +120,28 @@ class Verifier:
             last = read_state(read(state_path(self.params["state_dir"], name)))
             key = key or api_key_of(self.params["etc_dir"], name)
         fingerprint = proved.current.fingerprint if proved else ""
-        if self.params["mode"] == "full" or is_due(last, fingerprint, suite):
-            full, last = True, self.run_suite(wanted, suite, proved, key)
-            checks, passed = last.checks, last.passed
-            if proved is not None:
-                self.keep(name, last)
-        else:
-            full = False
+        full = self.params["mode"] == "full" or is_due(last, fingerprint, suite)
+        checks: list[dict[str, Any]] = []
+        asleep = False  # then the last proof counts
+        if not full and proved is not None and proved.current.on_demand is not None:
+            asleep = is_asleep(self.params["run_dir"], name)
+        if not full and last is not None and not asleep:
             checks = verify(
                 Endpoint(wanted["url"], api_key=key, timeout=self.params["timeout"]),
                 wanted["served_model_name"],
                 self.params["release"],
-                wanted["max_model_len"],
+                wanted["max_model_len"] or last.max_model_len,
                 short_question(suite),
                 self.kind(wanted),
             )
-            passed = all(check["passed"] for check in checks)
+            # Where vLLM takes the context itself, another start may have taken another.
+            full = wanted["max_model_len"] is None and "models" in failed_checks(checks)
+        if full or last is None:
+            full, last = True, self.run_suite(wanted, suite, proved, key)
+            checks = last.checks
+            if proved is not None:
+                self.keep(name, last)
+        passed = last.passed if full else not failed_checks(checks)
         record = None
         if proved is not None and last is not None:
             record = make_record(proved.current, last, key is not None, self.params["state_dir"])
@@ -142,13 +153,7 @@ class Verifier:
         self, wanted: dict[str, Any], suite: list[Check], proved: Record | None, key: str | None
     ) -> Verification:
         """Run the whole suite; ends the task when it cannot be run at all."""
-        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
-            Client,
-            ClientError,
-            Wrong,
-            told_models,
-        )
-
+        whole, clients = late("verify.whole"), late("verify.client")
         tools = self.params["tools_path"]
         subject = Subject(
             name=wanted["name"],
@@ -156,11 +161,13 @@ class Verifier:
             max_model_len=wanted["max_model_len"],
             tools=wanted["tools"],
             kind=self.kind(wanted),
+            **budget_of(self.params),
         )
         if proved is not None:
-            subject = dataclasses.replace(subject_of(proved.current), kind=self.kind(wanted))
+            known = subject_of(proved.current, budget_of(self.params))
+            subject = dataclasses.replace(known, kind=self.kind(wanted))
         try:
-            with Client(
+            with clients.Client(
                 os.path.join(tools, "bin", "python"),
                 wanted["url"],
                 wanted["served_model_name"] or "",
@@ -171,19 +178,21 @@ class Verifier:
             ) as client:
                 if self.params["foreign"]:
                     try:
-                        models = told_models(client)
-                    except Wrong as problem:
-                        return unusable(client, suite, str(problem))
+                        models = clients.told_models(client)
+                    except clients.Wrong as problem:
+                        nothing: Verification = whole.unusable(client, suite, str(problem))
+                        return nothing
                     client.model = client.model or next(iter(models), "")
                     wanted["served_model_name"] = client.model
-                return verify_endpoint(
+                found: Verification = whole.verify_endpoint(
                     client,
                     subject,
                     suite,
-                    None if self.params["foreign"] else LocalMachine(tools),
+                    None if self.params["foreign"] else whole.LocalMachine(tools),
                     proved.current.fingerprint if proved is not None else None,
                 )
-        except ClientError as problem:
+                return found
+        except clients.ClientError as problem:
             self.module.fail_json(msg=f"{wanted['name']}: {problem}")
             raise
 
@@ -195,6 +204,11 @@ class Verifier:
 
     def keep(self, name: str, found: Verification) -> None:
         """Keep what the suite has found; what failed stays beside what passed before it."""
+        proved = self.proved(name)
+        if proved is not None and proved.current.expected and found.engine:
+            whole, state_dir = late("verify.whole"), self.params["state_dir"]
+            text = whole.measured_text(state_dir, proved.current.expected, found.engine)
+            self.write(whole.measured_path(state_dir), text, 0o644)
         failed = failed_path(self.params["state_dir"], name)
         if found.passed:
             self.write(state_path(self.params["state_dir"], name), state_text(found), 0o600)

@@ -107,9 +107,6 @@ WEATHER = {
     },
 }
 
-THINKING_TOKENS = 4096
-THINKING_SECONDS = 300.0
-"""What a model that thinks all the same gets beyond its answer."""
 RIDDLE = "A farmer has 17 sheep. All but 9 run away. How many sheep are left?"
 
 GIB = 1 << 30
@@ -148,7 +145,16 @@ DOCUMENTS = (
 RIGHT = 2
 MOST_OF_NOTHING = 12
 """Words that a model may hear in a second of silence: Whisper is known to hear a few."""
-COLOURS = {"red": (220, 20, 20), "blue": (20, 40, 220)}
+COLOURS = {"red": (220, 20, 20), "blue": (20, 40, 220), "green": (20, 150, 40)}
+SHAPES: dict[str, Callable[[float, float], bool]] = {
+    "circle": lambda x, y: x * x + y * y <= 1,
+    "square": lambda x, y: max(abs(x), abs(y)) <= 0.9,
+    "triangle": lambda x, y: -0.9 <= y <= 0.9 and abs(x) <= (0.9 + y) / 1.8,
+}
+"""Whether a point belongs to a shape: from -1 to 1, to the right and down."""
+CALLED = {"circle": ("circle", "disc", "disk", "dot", "round"), "square": ("square", "rectang")}
+"""What a shape may be called, where that is not its name alone."""
+PICTURES = (("red", "circle"), ("blue", "square"), ("green", "triangle"))
 _SIDE = 96
 
 
@@ -158,8 +164,8 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(one, other)) / lengths if lengths else 0.0
 
 
-def square(colour: tuple[int, int, int]) -> bytes:
-    """A PNG with a square of a colour on white.
+def drawing(colour: str, shape: str) -> bytes:
+    """A PNG with a shape of a colour on white.
 
     The format: https://www.w3.org/TR/png-3/#5Chunk-layout.
     """
@@ -168,18 +174,19 @@ def square(colour: tuple[int, int, int]) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + data))
         return struct.pack(">I", len(data)) + name + data + check
 
-    inside = range(_SIDE // 4, _SIDE - _SIDE // 4)
-    rows = [
-        b"\0"
-        + b"".join(
-            bytes(colour if row in inside and column in inside else (255, 255, 255))
-            for column in range(_SIDE)
-        )
-        for row in range(_SIDE)
-    ]
+    # The shape takes the middle half of each side.
+    at = [(position - _SIDE / 2) / (_SIDE / 4) for position in range(_SIDE)]
+    ink, paper = bytes(COLOURS[colour]), b"\xff\xff\xff"
+    rows = [b"\0" + b"".join(ink if SHAPES[shape](x, y) else paper for x in at) for y in at]
     head = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 2, 0, 0, 0)
     body = chunk(b"IDAT", zlib.compress(b"".join(rows)))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
+
+
+def read_bytes(path: str) -> bytes:
+    """A file's content."""
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 class Skip(Exception):
@@ -226,14 +233,13 @@ class Checks:
         self.options: Mapping[str, Any] = {}
         self.length = subject.max_model_len
         """The context length, in tokens, as far as it is known."""
-        self.thinking_seconds = THINKING_SECONDS
         self._switch = True
 
     def _tokens(self) -> int:
         """The longest answer that is asked for; half of a short context is left to the question."""
-        wanted = int(self.options["max_tokens"])
-        if self._thinks and "seconds" not in self.options:
-            wanted += THINKING_TOKENS
+        wanted = int(self.options.get("max_tokens", 0))
+        if self._thinks:
+            wanted += self.subject.thinking_tokens
         return wanted if self.length is None else max(1, min(wanted, self.length // 2))
 
     @property
@@ -250,9 +256,9 @@ class Checks:
         if not self._thinks:
             return self.client.chat_request(messages, **parameters)
         if self._switch:
-            parameters = {"chat_template_kwargs": BRIEFLY, **parameters}
+            parameters = {**BRIEFLY, **parameters}
         request = self.client.chat_request(messages, **parameters)
-        timeout = max(self.client.timeout, self.thinking_seconds)
+        timeout = max(self.client.timeout, self.subject.thinking_seconds)
         return dataclasses.replace(request, timeout=timeout)
 
     def _ask(self, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Answer:
@@ -380,14 +386,11 @@ class Checks:
 
     def structured_output(self) -> str:
         """An answer that was asked for by a JSON schema fits it."""
-        if (
-            self.subject.parses_thought
-            and not self.subject.gpus
-            and self.subject.release == "0.14.1"
-        ):
+        if not self.subject.gpus and self.subject.release == "0.14.1":
             # vllm 0.14.1, vllm/v1/structured_output/utils.py, apply_grammar_bitmask: pins memory
-            # while a thought is not held to the schema, which ends an engine without a GPU.
-            raise Skip("vLLM 0.14.1 on a CPU dies of a schema together with a reasoning parser")
+            # while something in the batch is not held to a schema (another's request, the
+            # supervisor's question, a thought), which ends an engine without a GPU.
+            raise Skip("vLLM 0.14.1 on a CPU dies of a schema beside any other request")
         prompt = "Is Paris a capital? Give the city, and whether it is one, as JSON."
         schema = {"name": "city", "schema": CITY}
         text = self._chat(
@@ -644,11 +647,14 @@ class Checks:
     def thinking(self) -> str:
         """It thinks, comes to an answer within its budget, and both can be told apart."""
         self.seen.question = RIDDLE
-        request = self.client.chat_request(
-            [{"role": "user", "content": RIDDLE}], max_tokens=self._tokens()
+        answer = self.client.ask(
+            dataclasses.replace(
+                self.client.chat_request(
+                    [{"role": "user", "content": RIDDLE}], max_tokens=self._tokens()
+                ),
+                timeout=max(self.client.timeout, self.subject.thinking_seconds),
+            )
         )
-        seconds = float(self.options["seconds"])
-        answer = self.client.ask(dataclasses.replace(request, timeout=seconds))
         message = message_of(answer)
         text = self._told(answer)
         self.seen.answer = text
@@ -796,9 +802,14 @@ class Checks:
         return self.seen.answer
 
     def transcription(self) -> str:
-        """Sound is taken and answered with text: a quiet second is not a speech."""
-        self.seen.question = "a second in which nothing is heard"
-        form = multipart({"model": self.client.model, "temperature": "0"}, silence(1.0))
+        """Speech is written down as expected; of a quiet second no speech is made."""
+        audio = str(self.options["audio"])
+        self.seen.question = audio or "a second in which nothing is heard"
+        try:
+            sound = read_bytes(audio) if audio else silence(1.0)
+        except OSError as error:
+            raise Wrong(f"the recording cannot be read where the check runs: {error}") from error
+        form = multipart({"model": self.client.model, "temperature": "0"}, sound)
         path, seconds = "/v1/audio/transcriptions", float(self.options["seconds"])
         answer = self.client.ask(
             Request(path, content=form, content_type=multipart_type(), timeout=seconds)
@@ -807,24 +818,33 @@ class Checks:
         if not isinstance(text, str):
             raise Wrong(f"{path} has no text in it: {answer.text[:200]!r}")
         self.seen.answer = text
-        if len(text.split()) > MOST_OF_NOTHING:
+        if not audio and len(text.split()) > MOST_OF_NOTHING:
             raise Wrong(f"of a quiet second it made {len(text.split())} words: {text[:200]!r}")
+        if audio and not text.strip():
+            raise Wrong(f"it heard nothing in {audio}")
+        problem = problems_with(text, self.options["expect"] or {}, self.client.validate)
+        if problem:
+            raise Wrong(f"it heard {text[:300]!r}: {'; '.join(problem)}")
         return f"{text!r}"
 
     def picture(self) -> str:
-        """The colour of a picture that is made for the question is named, of two pictures both."""
+        """Colour and shape of three pictures that are made for the question are named."""
         told = []
-        for name, colour in COLOURS.items():
-            said = self._see(square(colour))
-            told.append(f"{name}: {said[:100]}")
-            if name not in said.lower():
-                raise Wrong(f"a {name} square on white is to it: {said[:200]!r}")
+        for colour, shape in PICTURES:
+            said = self._see(drawing(colour, shape))
+            told.append(f"{colour} {shape}: {said[:100]}")
+            names = CALLED.get(shape, (shape,))
+            if colour not in said.lower() or not any(name in said.lower() for name in names):
+                raise Wrong(f"a {colour} {shape} on white is to it: {said[:200]!r}")
         self.seen.answer = "; ".join(told)
         return self.seen.answer
 
     def _see(self, png: bytes) -> str:
         url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        asked = "What colour is the square in this picture? Answer with one word."
+        asked = (
+            "Which colour has the shape in this picture, and is it a circle, a square or a "
+            "triangle? Answer with two words."
+        )
         content = [
             {"type": "image_url", "image_url": {"url": url}},
             {"type": "text", "text": asked},

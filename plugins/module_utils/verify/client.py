@@ -178,16 +178,6 @@ def message_of(answer: Answer) -> dict[str, Any]:
     return message
 
 
-def content_of(answer: Answer) -> str:
-    """The text of a chat completion; empty where the model said nothing.
-
-    Raises:
-        Wrong: The answer has no message.
-    """
-    content = message_of(answer).get("content")
-    return content if isinstance(content, str) else ""
-
-
 class Client:
     """One endpoint.
 

@@ -1,17 +1,15 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verification of an endpoint: run the suite, keep what it found, tell when it is due again."""
+"""The verification of an endpoint: what the suite found, and when it is due again."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
@@ -23,17 +21,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.suite im
     DEFAULT_QUESTIONS,
     DEFAULT_SUITE,
     SEVERITIES,
+    THINKING_SECONDS,
+    THINKING_TOKENS,
     Check,
     Subject,
     suite_digest,
 )
-
-if TYPE_CHECKING:
-    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.checks import Machine
-    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import Client
-
-# What only a run of the suite needs is imported there: a run that changes nothing has to compile
-# every module that it imports.
 
 SCHEMA = 1
 
@@ -41,57 +34,26 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "suite": {"type": "list", "elements": "raw", "default": list(DEFAULT_SUITE)},
     "questions": {"type": "list", "elements": "dict", "default": list(DEFAULT_QUESTIONS)},
     "ability": {"type": "str", "choices": list(SEVERITIES), "default": "warning"},
+    "thinking_tokens": {"type": "int", "default": THINKING_TOKENS, "no_log": False},
+    "thinking_seconds": {"type": "int", "default": THINKING_SECONDS},
     "reports_dir": {"type": "str"},
     "tools_path": {"type": "path", "default": "/opt/vllm/tools"},
 }
 """Parameters of every module that verifies; documented in the fragment `verification`."""
 
 
-class LocalMachine:
-    """This machine, for the checks that look at it.
+def budget_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """How long a model may think, as a module's parameters say."""
+    return {key: params[key] for key in ("thinking_tokens", "thinking_seconds")}
+
+
+def subject_of(deployment: Deployment, budget: Mapping[str, Any]) -> Subject:
+    """What is known of an endpoint that this collection deployed.
 
     Args:
-        tools: The virtual environment that has pynvml.
+        deployment: What was deployed.
+        budget: From `budget_of`.
     """
-
-    def __init__(self, tools: str) -> None:
-        self.tools = tools
-
-    def gpus(self) -> list[dict[str, Any]]:
-        """The GPUs as `gpu_info` returns them."""
-        from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import Gpus
-        from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
-
-        found: list[dict[str, Any]] = Gpus(Host(), self.tools).result()["gpus"]
-        return found
-
-    def model_file(self, path: str) -> Any:
-        """A JSON file of a model; `None` where there is none."""
-        try:
-            return json.loads(read(path) or "null")
-        except ValueError:
-            return None
-
-    def journal(self, unit: str, pattern: str) -> list[str]:
-        """The lines of a unit's present run that match a pattern, oldest first."""
-        show = _output("systemctl", "show", "--property", "InvocationID", "--value", unit).strip()
-        if not show:
-            return []
-        return _output(
-            *("journalctl", "--no-pager", "--quiet", "--output", "cat", "--grep", pattern),
-            f"_SYSTEMD_INVOCATION_ID={show}",
-        ).splitlines()
-
-
-def _output(*argv: str) -> str:
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
-    )
-    return done.stdout.decode("utf-8", "replace")
-
-
-def subject_of(deployment: Deployment) -> Subject:
-    """What is known of an endpoint that this collection deployed."""
     return Subject(
         name=deployment.name,
         release=deployment.release,
@@ -106,6 +68,7 @@ def subject_of(deployment: Deployment) -> Subject:
         parses_thought="reasoning-parser" in deployment.config,
         model=deployment.config.get("model"),
         overrides=_overrides(deployment.config.get("hf-overrides")),
+        **budget,
     )
 
 
@@ -135,6 +98,7 @@ class Verification:
         fingerprint: The deployment's; `None` for an endpoint that is not ours.
         max_model_len: What the server reported.
         gpus: The GPUs that it uses: `uuid`, `name`, `memory_total_bytes`.
+        engine: What its engine measured at its start, by its log (`measured.figures`).
     """
 
     at: str
@@ -145,6 +109,7 @@ class Verification:
     fingerprint: str | None = None
     max_model_len: int | None = None
     gpus: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    engine: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def failed(self, severity: str) -> list[str]:
         """The checks of a severity that failed, a line each."""
@@ -158,73 +123,6 @@ class Verification:
     def passed(self) -> bool:
         """Whether no check failed whose failure is an error."""
         return not self.failed("error")
-
-
-def verify_endpoint(
-    client: Client,
-    subject: Subject,
-    suite: Sequence[Check],
-    machine: Machine | None,
-    fingerprint: str | None = None,
-) -> Verification:
-    """Run all checks of an endpoint, also when one fails.
-
-    Args:
-        client: The endpoint.
-        subject: What is known of it.
-        suite: The checks.
-        machine: Where it runs; `None` when that is elsewhere.
-        fingerprint: The deployment's.
-    """
-    from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.checks import Checks
-
-    began = datetime.datetime.now(datetime.timezone.utc)
-    checks = Checks(client, subject, machine)
-    results = [checks.run(check) for check in suite]
-    gpus = machine.gpus() if machine is not None and subject.gpus else []
-    ended = datetime.datetime.now(datetime.timezone.utc)
-    return Verification(
-        at=began.replace(microsecond=0).isoformat(),
-        suite=suite_digest(suite),
-        checks=results,
-        seconds=round((ended - began).total_seconds(), 3),
-        model_seconds=round(client.model_seconds, 3),
-        fingerprint=fingerprint,
-        max_model_len=checks.length,
-        gpus=[
-            {key: gpu[key] for key in ("uuid", "name", "memory_total_bytes")}
-            for gpu in gpus
-            if gpu["uuid"] in subject.gpus
-        ],
-    )
-
-
-def unusable(client: Client, suite: Sequence[Check], problem: str) -> Verification:
-    """What is found of an endpoint that cannot be asked at all: one failed check.
-
-    Args:
-        client: The endpoint.
-        suite: The checks that it would have been asked.
-        problem: Why not.
-    """
-    now = datetime.datetime.now(datetime.timezone.utc)
-    seconds = round(client.model_seconds, 3)
-    check = {
-        "name": "models",
-        "check": "models",
-        "severity": "error",
-        "outcome": "failed",
-        "passed": False,
-        "detail": f"{client.url} cannot be verified: {problem}; nothing more was asked",
-        "question": "/v1/models",
-        "answer": "",
-        "figures": {},
-        "seconds": seconds,
-        "model_seconds": seconds,
-        "tries": 1,
-    }
-    at = now.replace(microsecond=0).isoformat()
-    return Verification(at, suite_digest(suite), [check], seconds, seconds)
 
 
 def state_path(state_dir: str, name: str) -> str:

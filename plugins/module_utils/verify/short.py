@@ -117,15 +117,19 @@ def _thought(endpoint: Endpoint, model: str, question: Mapping[str, Any]) -> str
     }
     path = "/v1/chat/completions"
     try:
-        answer = endpoint.json(path, {**body, "chat_template_kwargs": BRIEFLY})
+        answer = endpoint.json(path, {**body, **BRIEFLY})
     except EndpointError as error:
         if "answered 400" not in str(error) or "template" not in str(error):
             raise
         answer = endpoint.json(path, body)
     try:
-        message = answer["choices"][0]["message"]
+        choice = answer["choices"][0]
+        message = choice["message"]
         thought = message.get("reasoning") or message.get("reasoning_content")
-        return message.get("content") or f"(it thinks) {thought or ''}".strip()
+        # What follows a long thought is cut off with it, to a line's end or half a word.
+        is_cut = bool(thought) and choice.get("finish_reason") == "length"
+        content = None if is_cut else message.get("content")
+        return content or f"(it thinks) {thought or ''}".strip()
     except (LookupError, TypeError, AttributeError) as error:
         raise EndpointError(f"{path} has no choice in it: {answer}") from error
 

@@ -17,6 +17,9 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kind
 
 SEVERITIES = ("error", "warning")
 
+THINKING_TOKENS = 4096
+THINKING_SECONDS = 300
+
 CHECKS: dict[str, tuple[str, dict[str, Any]]] = {
     "health": ("error", {}),
     "version": ("error", {}),
@@ -56,14 +59,14 @@ LIMITED_TO: dict[str, tuple[str, ...]] = {
 """The kinds that a check is for; all, where it is not here."""
 
 KIND_CHECKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "thinking": ("reasoning", "error", {"max_tokens": 4096, "seconds": 300}),
+    "thinking": ("reasoning", "error", {}),
     "embedding": ("embed", "error", {}),
     "dimensions": ("embed", "error", {}),
     "similarity": ("embed", "ability", {}),
     "score": ("rerank", "error", {}),
     "ranking": ("rerank", "ability", {}),
     "classification": ("classify", "error", {}),
-    "transcription": ("transcribe", "error", {"seconds": 120}),
+    "transcription": ("transcribe", "error", {"seconds": 120, "audio": "", "expect": ""}),
     "picture": ("multimodal", "ability", {"max_tokens": 64}),
 }
 """What the default suite has more for one kind: that kind, severity and options of each."""
@@ -249,9 +252,11 @@ def _entry_problems(where: str, entry: Any) -> list[str]:
         if not isinstance(kind, str) or kind not in KNOWN:
             return [f"{where}.check: there is no {kind!r}; there are {', '.join(sorted(KNOWN))}"]
         options = {
-            name: (int, float) if isinstance(default, float) else int
+            name: (int, float) if isinstance(default, float) else type(default)
             for name, default in KNOWN[kind][1].items()
         }
+        if "expect" in options:
+            found += _expect_problems(f"{where}.expect", entry.get("expect"))
         rest = {key: value for key, value in entry.items() if key != "check"}
         found += _type_problems(where, rest, {**_COMMON, **options})
         found += [
@@ -388,6 +393,8 @@ class Subject:
         parses_thought: Whether the server itself tells thought from answer (`--reasoning-parser`).
         model: The model's directory, where that is on this machine.
         overrides: What of its config.json the server was told to take otherwise.
+        thinking_tokens: What a model that thinks gets beyond its answer.
+        thinking_seconds: How long an answer may take with a thought before it.
     """
 
     name: str
@@ -403,3 +410,5 @@ class Subject:
     parses_thought: bool = False
     model: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    thinking_tokens: int = THINKING_TOKENS
+    thinking_seconds: float = THINKING_SECONDS

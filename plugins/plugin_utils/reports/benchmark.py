@@ -26,6 +26,11 @@ _CHARTS = (
     ("ttft_ms", True, "Time to first token (TTFT), ms"),
     ("tpot_ms", False, "Time for each further token (TPOT), ms"),
 )
+_POOLED_CHARTS = (
+    ("request_throughput", True, "Requests/s"),
+    ("total_throughput", True, "Tokens/s, all of them read"),
+    ("e2el_ms", True, "Time of an answer, ms"),
+)
 """Of each chart the figure, whether its axis is logarithmic, and the title."""
 
 _COLUMNS = {
@@ -37,6 +42,13 @@ _COLUMNS = {
     "TPOT p99": "tpot_p99_ms",
     "whole answer ms": "e2el_ms",
 }
+_POOLED_COLUMNS = {
+    "requests/s": "request_throughput",
+    "tokens/s": "total_throughput",
+    "answer ms": "e2el_ms",
+    "answer p99": "e2el_p99_ms",
+}
+"""The same of a model that generates nothing."""
 
 
 def number(value: float | None) -> str:
@@ -148,13 +160,15 @@ def html_report(result: Mapping[str, Any]) -> str:
     """
     points = [point for point in result["points"] if point["runs"]]
     shapes = list(dict.fromkeys(_shape(point) for point in points))
+    pools = bool(shapes) and not any(output for _input, output in shapes)
+    columns = _POOLED_COLUMNS if pools else _COLUMNS
     comparison = result.get("comparison")
     former: dict[str, dict[tuple[int, int, int], float]] = {}
     for row in comparison["rows"] if comparison else ():
         former.setdefault(row["metric"], {})[point_key(row)] = row["before"]
     charts = [
         (title, chart(_lines(points, shapes, former.get(metric, {}), metric), log=log))
-        for metric, log, title in _CHARTS
+        for metric, log, title in (_POOLED_CHARTS if pools else _CHARTS)
     ]
     return render(
         "benchmark.html.j2",
@@ -163,8 +177,8 @@ def html_report(result: Mapping[str, Any]) -> str:
         shapes=shapes,
         colours=COLOURS,
         charts=[(title, drawing) for title, drawing in charts if drawing is not None],
-        columns=_COLUMNS,
-        column_of={metric: head for head, metric in _COLUMNS.items()},
+        columns=columns,
+        column_of={metric: head for head, metric in columns.items()},
         has_ceiling=any(point.get("ceiling") for point in points),
         watched=any(run["gpus"] for point in points for run in point["runs"]),
         facts=_facts(result),

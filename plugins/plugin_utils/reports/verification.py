@@ -89,7 +89,11 @@ def junit_report(host: str, endpoints: Sequence[Mapping[str, Any]]) -> str:
             elif outcome != "passed":
                 message = _xml(f"{outcome}: {check['detail']}")[:500]
                 ElementTree.SubElement(case, "skipped", message=message)
-            said = f"question: {check['question']}\nanswer: {check['answer']}\n{check['detail']}"
+            thought = f"thought: {check['thought']}\n" if check.get("thought") else ""
+            said = (
+                f"question: {check['question']}\n{thought}"
+                f"answer: {check['answer']}\n{check['detail']}"
+            )
             ElementTree.SubElement(case, "system-out").text = _xml(said)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

@@ -134,7 +134,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A request with one."""
-        self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        form = self.headers.get("Content-Type", "").startswith("multipart/")
+        self.answer({"form": content} if form else json.loads(content))
 
     def answer(self, body: dict[str, Any] | None) -> None:
         """Do what the script says."""

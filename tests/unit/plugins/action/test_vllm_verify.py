@@ -107,5 +107,6 @@ def test_the_line_of_an_endpoint_says_what_was_verified_and_what_is_a_warning() 
     (endpoint,) = returned(False)["endpoints"]
     (line,) = summary([endpoint])
     assert line.endswith("verified: health. Not passed (warnings): capital. It says: Paris.")
+    assert summary([{**endpoint, "checks": []}])[0].endswith("(warnings): capital. It is asleep.")
     foreign = {**endpoint, "record": None, "served_model_name": "llama"}
     assert summary([foreign])[0].startswith("http://127.0.0.1:8000 serves llama, verified: health.")

@@ -57,7 +57,7 @@ class Run:
         (self.state / "proved").mkdir(parents=True)
         self.deploy()
 
-    def deploy(self, **config: Any) -> None:
+    def deploy(self, demand: dict[str, Any] | None = None, **config: Any) -> None:
         """Prove a deployment of the instance."""
         wanted = {
             "name": "m",
@@ -66,6 +66,7 @@ class Run:
             "environment": {},
             "url": self.server.url,
             "served_model_name": MODEL,
+            "on_demand": demand,
         }
         proved = deployment(wanted, Common("0.14.1", "[Unit]\n", "/opt/vllm/supervisor/0"), [])
         (self.state / "proved" / "m.json").write_text(proved_text(Record(proved)))
@@ -76,7 +77,7 @@ class Run:
             "name": "m",
             "url": arguments.pop("url", self.server.url),
             "served_model_name": arguments.pop("model", MODEL),
-            "max_model_len": LENGTH,
+            "max_model_len": arguments.pop("max_model_len", LENGTH),
             "api_key": arguments.pop("api_key", None),
         }
         given = {
@@ -134,6 +135,27 @@ def test_the_suite_runs_once_for_a_deployment_then_a_question_will_do(verify: Ru
     assert [check["name"] for check in kept["checks"]] == [*SUITE, "capital"]
 
 
+def test_one_on_demand_that_is_asleep_is_woken_only_where_the_suite_is_due(
+    verify: Run, tmp_path: Path
+) -> None:
+    verify.deploy({"share": "gpu0"}, uds="/run/vllm/m/server.sock")
+    run_dir, state = str(tmp_path / "run"), tmp_path / "run" / "m" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text('{"state": "asleep"}')
+    first = verify(run_dir=run_dir)
+    assert (first["endpoints"][0]["full"], "chinese" in verify.asked()) == (True, True)
+    second = verify(run_dir=run_dir)
+    assert (second["changed"], second["endpoints"][0]["passed"], verify.asked()) == (
+        False,
+        True,
+        [],
+    )
+    assert "chinese" in (verify(run_dir=run_dir, mode="full") and verify.asked())
+    state.write_text('{"state": "serving"}')
+    assert verify(run_dir=run_dir)["endpoints"][0]["passed"]
+    assert verify.asked() != []
+
+
 def test_it_runs_again_for_another_suite_another_deployment_or_when_told_to(verify: Run) -> None:
     verify()
     assert verify(suite=["health"])["endpoints"][0]["full"] is True
@@ -141,6 +163,21 @@ def test_it_runs_again_for_another_suite_another_deployment_or_when_told_to(veri
     verify.deploy(dtype="float16")
     assert verify(suite=["health"])["endpoints"][0]["full"] is True
     assert verify(suite=["health"], mode="full")["endpoints"][0]["full"] is True
+
+
+def test_it_runs_again_where_vllm_has_taken_another_context(verify: Run) -> None:
+    verify.deploy(**{"max-model-len": "auto"})
+    assert verify(max_model_len=None)["endpoints"][0]["full"] is True
+    assert verify.record()["max_model_len"] == LENGTH
+    assert verify(max_model_len=None)["endpoints"][0]["full"] is False
+    # As if it had been another at the start that was verified.
+    kept = verify.state / "verified" / "m.json"
+    found = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**found, "max_model_len": LENGTH + 16}))
+    again = verify(max_model_len=None)
+    assert again["endpoints"][0]["full"] is True
+    assert "failed" not in again
+    assert json.loads(kept.read_text())["max_model_len"] == LENGTH
 
 
 def test_a_wrong_answer_fails_and_is_in_the_record(verify: Run) -> None:

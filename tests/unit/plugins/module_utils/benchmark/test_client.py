@@ -180,3 +180,24 @@ def test_samples_of_a_run_become_figures_of_each_gpu():
     watch.samples = rows
     assert watch.between(1.5, 2.5)["GPU-1"]["power_watts"] == 340.0
     assert watch.between(5.0, 6.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend", "endpoint", "dataset"),
+    [
+        ("embed", "openai-embeddings", "/v1/embeddings", "random"),
+        ("rerank", "vllm-rerank", "/rerank", "random-rerank"),
+    ],
+)
+def test_a_model_that_generates_nothing_is_asked_what_it_is_for(kind, backend, endpoint, dataset):
+    argv = client.run_argv("http://h", "m", {"model": "/m"}, Point(4, 64, 0, 8), 7, kind)
+    for flag, value in (
+        ("--backend", backend),
+        ("--endpoint", endpoint),
+        ("--dataset-name", dataset),
+        ("--random-input-len", "64"),
+        ("--percentile-metrics", "e2el"),
+    ):
+        assert argv[argv.index(flag) + 1] == value
+    # vllm 0.14.1 has these for what generates alone.
+    assert not {"--ignore-eos", "--temperature"} & set(argv)

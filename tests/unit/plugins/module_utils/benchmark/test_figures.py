@@ -129,3 +129,33 @@ def test_the_headline():
     assert found["single_stream"]["input_tokens"] == 64
     assert found["highest_throughput"]["concurrency"] == 8
     assert measure.headline([]) == {"single_stream": None, "highest_throughput": None}
+
+
+# What vllm 0.14.1's `vllm bench serve --backend openai-embeddings` saves.
+POOLED = {
+    "duration": 2.0,
+    "completed": 8,
+    "total_input_tokens": 512,
+    "request_throughput": 4.0,
+    "total_token_throughput": 256.0,
+    "median_e2el_ms": 30.0,
+    "p99_e2el_ms": 40.0,
+}
+
+
+def pooled(requests, latency):
+    runs = [
+        figures.run_figures({**POOLED, "request_throughput": rate, "median_e2el_ms": latency})
+        for rate in requests
+    ]
+    point = {"concurrency": 2, "input_tokens": 64, "output_tokens": 0}
+    return {**result((1.0, 1.0, 1.0)), "points": [{**point, "figures": figures.summarise(runs)}]}
+
+
+def test_a_model_that_generates_nothing_is_compared_by_requests_and_latency():
+    before, now = pooled((4.0, 4.1), 30.0), pooled((2.0, 2.1), 60.0)
+    compared = figures.compare(now, before, 5.0)
+    assert figures.comparison_lines(compared) == [
+        "worse: 2 x 64: requests 4.05 -> 2.05 requests/s (-49.4 %)",
+        "worse: 2 x 64: latency 30 -> 60 ms (+100 %)",
+    ]

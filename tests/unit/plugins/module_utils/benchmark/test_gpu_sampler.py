@@ -63,6 +63,15 @@ class Nvml:
     def nvmlDeviceGetHandleByUUID(self, uuid):
         return uuid
 
+    def nvmlDeviceGetCount(self):
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return f"GPU-{index}"
+
+    def nvmlDeviceGetUUID(self, handle):
+        return handle.encode()
+
 
 def test_what_does_not_change():
     assert gpu_sampler.describe(Nvml(), "GPU-1", "GPU-1") == {
@@ -117,3 +126,12 @@ def test_it_reads_until_nobody_listens():
     assert rows[0]["gpus"][0]["uuid"] == "GPU-1"
     assert rows[1]["gpus"]["GPU-1"]["power_watts"] == 338.412
     assert rows[1]["at"] <= rows[2]["at"]
+
+
+def test_all_gpus_are_read_once():
+    rows = []
+    gpu_sampler.once(Nvml(), rows.append)
+    fixed, reading = rows
+    assert [card["uuid"] for card in fixed["gpus"]] == ["GPU-0", "GPU-1"]
+    assert list(reading["gpus"]) == ["GPU-0", "GPU-1"]
+    assert reading["gpus"]["GPU-1"]["temperature_celsius"] == 71

@@ -148,3 +148,11 @@ def test_what_was_not_measured_is_estimated_by_its_size():
     # 10 steps and a prompt of one more: 11 for the first, twice 11 for the second.
     points = [Point(1, 20, 10, 1), Point(1, 20, 10, 2)]
     assert sweep.seconds_left(points, [(1, 1)], {(1, 0): 11.0}) == pytest.approx(22.0)
+
+
+def test_nothing_is_generated_and_the_whole_context_is_the_prompts():
+    row = {"concurrency": [1, 2], "input_tokens": ["longest", 64], "output_tokens": [8, 128]}
+    points, skipped = sweep.expand([row], 256, generates=False)
+    assert points == [Point(streams, length, 0, 4) for length in (240, 64) for streams in (1, 2)]
+    assert skipped == []
+    assert points[0].label == "1 stream, 240 in"

@@ -140,13 +140,15 @@ def test_the_schema_refuses_what_is_none() -> None:
 
 
 def test_what_is_known_of_a_deployment() -> None:
-    subject = subject_of(deployed(CUDA, {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}))
+    budget = {"thinking_tokens": 8192, "thinking_seconds": 900}
+    subject = subject_of(deployed(CUDA, {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}), budget)
+    assert (subject.thinking_tokens, subject.thinking_seconds) == (8192, 900)
     assert subject.gpus == ("GPU-1", "GPU-2")
     assert subject.tools is True
     assert subject.gpu_memory_utilization == 0.85
     assert subject.unit == "vllm@qwen.service"
     older = deployed({"model": "/m"}, {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"})
-    assert subject_of(older).attention_backend == "TRITON_ATTN"
+    assert subject_of(older, budget).attention_backend == "TRITON_ATTN"
 
 
 def test_another_state_changes_nothing_else() -> None:
@@ -264,3 +266,14 @@ def test_the_key_is_in_the_environment_file(tmp_path: Path, text: str, key: str 
     (tmp_path / "m.env").write_text(text)
     assert api_key_of(str(tmp_path), "m") == key
     assert api_key_of(str(tmp_path), "other") is None
+
+
+def test_the_figures_of_a_model_that_generates_nothing_are_others() -> None:
+    load = {"concurrency": 4, "input_tokens": 64, "output_tokens": 0, "reached_percent": None}
+    pooled = {**load, "request_throughput": 90.1, "total_throughput": 5766.4, "e2el_ms": 44.0}
+    made = make_record(deployed(CUDA, {}), verification(), key_required=False, state_dir="/none")
+    figures = {"at": FIGURES["at"], "single_stream": None, "highest_throughput": pooled}
+    jsonschema.validate({**made, "benchmark": figures}, SCHEMA)
+    for wrong in (load, {**pooled, "e2el_ms": "fast"}, {**pooled, **LOAD}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**made, "benchmark": {**figures, "single_stream": wrong}}, SCHEMA)

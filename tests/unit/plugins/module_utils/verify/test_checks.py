@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import struct
 import sys
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -356,6 +357,20 @@ def test_what_does_not_apply_is_skipped_and_says_why(server: ScriptedServer) -> 
     assert failed(results) == []
 
 
+@pytest.mark.parametrize(
+    ("release", "gpus", "outcome"),
+    [("0.14.1", (), "skipped"), ("0.14.1", (GPU,), "passed"), ("0.26.0", (), "passed")],
+)
+def test_a_schema_is_not_asked_of_an_engine_that_dies_of_it(
+    server: ScriptedServer, client: Client, release: str, gpus: tuple[str, ...], outcome: str
+) -> None:
+    found = judged(client, "chat", "structured_output", {}, server, release=release, gpus=gpus)
+    assert (found["outcome"], "beside any other" in found["detail"]) == (
+        outcome,
+        outcome == "skipped",
+    )
+
+
 def test_nobody_listening_fails_every_check_at_once() -> None:
     with Client(sys.executable, "http://127.0.0.1:1", MODEL, key="k", timeout=1) as client:
         results = verdicts(client)
@@ -592,6 +607,7 @@ def test_a_thought_before_json_is_no_json(server, client) -> None:
     assert kind == "structured"
     assert body is not None
     assert body["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
+    assert body["reasoning_effort"] == "low"
 
 
 def test_a_template_that_takes_no_arguments_is_asked_without(server, client) -> None:
@@ -629,21 +645,100 @@ def test_a_base_model_is_only_asked_to_continue(server, client) -> None:
     assert asked == ["The capital of France is"]
 
 
-def test_a_picture_is_a_png_of_its_colour(server, client) -> None:
+INKS = {(220, 20, 20): "red", (20, 40, 220): "blue", (20, 150, 40): "green"}
+
+
+def pixels(png: bytes) -> list[list[tuple[int, ...]]]:
+    """A PNG of eight bits a colour without filters, as https://www.w3.org/TR/png-3/ has it."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    start = png.index(b"IDAT") + 4
+    raw = zlib.decompress(png[start : png.index(b"IEND") - 8])
+    rows = [raw[row * (1 + 3 * width) + 1 : (row + 1) * (1 + 3 * width)] for row in range(height)]
+    return [[tuple(row[3 * x : 3 * x + 3]) for x in range(width)] for row in rows]
+
+
+def looked_at(png: bytes) -> tuple[str, str]:
+    """The colour of a drawing, and its shape by how wide it is at a quarter and in the middle."""
+    rows = [[pixel for pixel in row if pixel != (255, 255, 255)] for row in pixels(png)]
+    drawn = [row for row in rows if row]
+    assert {pixel for row in drawn for pixel in row} <= set(INKS)
+    above, middle, below = (len(drawn[len(drawn) * part // 100]) for part in (12, 50, 88))
+    shape = "square" if above == middle == below else "circle" if above < middle else "?"
+    shape = "triangle" if above < middle < below else shape
+    return INKS[drawn[0][0]], shape
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [
+        (lambda colour, shape: f"A {colour} {shape}.", None),
+        (lambda colour, shape: f"{colour.title()}, {shape.replace('circle', 'disc')}", None),
+        (lambda colour, _shape: f"A {colour} circle", "a blue square on white"),
+        (lambda _colour, shape: f"A red {shape}", "a blue square on white"),
+        (lambda _colour, _shape: "I see nothing", "a red circle on white"),
+    ],
+)
+def test_colour_and_shape_of_a_picture(server, client, says, problem) -> None:
+    seen = []
+
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         url = body["messages"][0]["content"][0]["image_url"]["url"]
-        png = base64.b64decode(url.partition("base64,")[2])
-        assert png.startswith(b"\x89PNG\r\n\x1a\n")
-        start = png.index(b"IDAT") + 4
-        row = zlib.decompress(png[start : png.index(b"IEND") - 8])[48 * 289 :]
-        red, _green, blue = row[1 + 48 * 3 : 4 + 48 * 3]
-        return chat("Red." if red > blue else "It is blue")
+        seen.append(looked_at(base64.b64decode(url.partition("base64,")[2])))
+        return chat(says(*seen[-1]))
 
     server.script["picture"] = answer
     found = judged(client, "multimodal", "picture", {}, server)
-    assert found["outcome"] == "passed", found["detail"]
-    found = judged(client, "multimodal", "picture", {"picture": chat("Red")}, server)
-    assert found["outcome"] == "failed"
+    assert found["outcome"] == ("failed" if problem else "passed"), found["detail"]
+    assert (problem or "red circle: ") in found["detail"] + found["answer"]
+    if problem is None:
+        assert seen == [("red", "circle"), ("blue", "square"), ("green", "triangle")]
+
+
+def heard(
+    client: Client, server: ScriptedServer, text: Any, **options: Any
+) -> tuple[dict[str, Any], bytes]:
+    """What the check makes of a transcription, and what it has sent."""
+    server.script["/v1/audio/transcriptions"] = {"text": text}
+    server.requests.clear()
+    entry = {"check": "transcription", **options}
+    checks = Checks(client, Subject(name="m", kind="transcribe"), None)
+    found = checks.run(read_suite([entry], [], "error", "m", "transcribe")[0])
+    return found, (server.requests[-1][1] or {}).get("form", b"") if server.requests else b""
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "problem"),
+    [
+        ("", {}, None),
+        ("Thank you.", {}, None),
+        ("word " * 13, {}, "it made 13 words"),
+        (None, {}, "has no text in it"),
+        ("The quick brown fox.", {"audio": True, "expect": "(?i)brown fox"}, None),
+        ("The quick brown fox.", {"audio": True}, None),
+        ("The lazy dog.", {"audio": True, "expect": "(?i)brown fox"}, "it heard 'The lazy dog.'"),
+        (" ", {"audio": True}, "it heard nothing in"),
+        ("", {"audio": "/none.wav"}, "cannot be read where the check runs"),
+    ],
+)
+def test_speech(server, client, tmp_path, text, options, problem) -> None:
+    recording = tmp_path / "speech.wav"
+    recording.write_bytes(b"RIFF of some speech")
+    named = options.get("audio") is True
+    options = {**options, "audio": str(recording)} if named else options
+    found, sent = heard(client, server, text, **options)
+    assert found["outcome"] == ("failed" if problem else "passed"), found["detail"]
+    assert (problem or "") in found["detail"]
+    assert (b"RIFF of some speech" in sent) is named
+
+
+def test_how_long_a_model_may_think_is_what_the_suite_says(server, client) -> None:
+    script = {"question": chat("<think>All but 9.</think>9")}
+    for budget, tokens in ((40, 40), (100_000, LENGTH // 2)):
+        judged(client, "reasoning", "thinking", script, server, thinking_tokens=budget)
+        assert server.requests[-1][1]["max_tokens"] == tokens
+    checks = Checks(client, Subject(name="m", kind="reasoning", thinking_seconds=7777), None)
+    assert checks._request([{"role": "user", "content": "?"}]).timeout == 7777
 
 
 def test_what_a_kind_is_asked() -> None:

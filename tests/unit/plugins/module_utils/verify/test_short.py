@@ -16,7 +16,11 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
     Endpoint,
     EndpointError,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import verify
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import (
+    CheckFailed,
+    check_question,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,3 +195,38 @@ def test_a_hanging_engine_is_not_waited_for(server: ScriptedServer) -> None:
 def test_the_key_is_a_bearer_token() -> None:
     assert Endpoint("http://x", api_key="k").headers["Authorization"] == "Bearer k"
     assert "Authorization" not in Endpoint("http://x").headers
+
+
+class Thinker:
+    """An endpoint that gives one choice."""
+
+    def __init__(self, finish: str, **message: str) -> None:
+        self.choice = {"finish_reason": finish, "message": message}
+
+    def json(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {"choices": [self.choice]}
+
+
+@pytest.mark.parametrize(
+    ("finish", "message", "answer"),
+    [
+        ("stop", {"reasoning": "France", "content": "\n\nParis."}, "\n\nParis."),
+        ("length", {"reasoning": "France"}, "(it thinks) France"),
+        # The thought came to its end, and what follows it has no room any more.
+        ("length", {"reasoning": "France", "content": "\n"}, "(it thinks) France"),
+        ("length", {"reasoning": "France", "content": "The cap"}, "(it thinks) France"),
+        ("length", {"reasoning_content": "France", "content": ""}, "(it thinks) France"),
+        ("length", {"content": "Paris is"}, "Paris is"),
+    ],
+)
+def test_a_thought_that_leaves_no_room_is_an_answer(
+    finish: str, message: dict[str, str], answer: str
+) -> None:
+    question = {"messages": [{"role": "user", "content": "?"}], "expect": "Paris"}
+    assert check_question(Thinker(finish, **message), "m", question, "reasoning") == answer
+
+
+def test_a_wrong_answer_after_a_thought_is_wrong() -> None:
+    question = {"messages": [{"role": "user", "content": "?"}], "expect": "Paris"}
+    with pytest.raises(CheckFailed, match="Rome"):
+        check_question(Thinker("stop", reasoning="x", content="Rome"), "m", question, "reasoning")

@@ -13,6 +13,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     ceiling,
     figures,
     measure,
+    run,
     sweep,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.reports import benchmark, chart
@@ -210,3 +211,51 @@ def test_axes_have_round_numbers_and_hold_everything(low, high, log, values):
 )
 def test_numbers_are_short(value, text):
     assert benchmark.number(value) == text
+
+
+def test_the_page_of_a_model_that_generates_nothing():
+    runs = [
+        {
+            "seconds": 2.0,
+            "input_tokens": 512,
+            "output_tokens": None,
+            "gpus": {},
+            "figures": figures.run_figures(
+                {
+                    "request_throughput": 4.0 * streams,
+                    "total_token_throughput": 256.0 * streams,
+                    "median_e2el_ms": 30.0,
+                    "p99_e2el_ms": 41.0,
+                }
+            ),
+        }
+        for streams in (1, 2)
+    ]
+    limits = {"reason": "none"}
+    points = [
+        measure._point_result(sweep.Point(streams, 64, 0, 4), [runs[streams - 1]], limits)
+        for streams in (1, 2)
+    ]
+    told = measure.headline(points)
+    assert told["single_stream"] == {
+        "concurrency": 1,
+        "input_tokens": 64,
+        "output_tokens": 0,
+        "reached_percent": None,
+        "request_throughput": 4.0,
+        "total_throughput": 256.0,
+        "e2el_ms": 30.0,
+    }
+    assert told["highest_throughput"]["request_throughput"] == 8.0
+    assert run.point_line(points[1]) == (
+        "2 x 64: 8.0 requests/s (spread 0 %), 512 tokens/s, latency 30.0 ms"
+    )
+    page = Reader(
+        benchmark.html_report(
+            {**result(gpu=False), "ceiling": limits, "points": points, "skipped": []}
+        )
+    )
+    assert "Requests/s" in page.text
+    assert "Time of an answer, ms" in page.text
+    for word in ("TTFT", "TPOT", "output tokens/s", " out"):
+        assert word not in page.text, word

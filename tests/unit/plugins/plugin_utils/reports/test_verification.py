@@ -193,3 +193,19 @@ def test_reports_that_cannot_be_written_fail(tmp_path: Path) -> None:
     add_reports(result, tmp_path / "file", "gpu1", [ENDPOINT], failed=False)
     assert result["failed"] is True
     assert result["msg"].startswith("the reports cannot be written: ")
+
+
+def test_a_thought_is_in_every_report_and_stays_apart_from_the_answer() -> None:
+    thinks = {**check("thinking", "passed", "error"), "answer": "9", "thought": f"All but 9.{EVIL}"}
+    plain = {**check("plain", "passed", "error"), "answer": "10"}
+    endpoint = {**ENDPOINT, "verification": {**ENDPOINT["verification"], "checks": [thinks, plain]}}
+    page = html_report("gpu1", [endpoint])
+    assert page.count("<summary>Thought</summary>") == 1
+    assert "All but 9.&lt;/pre&gt;" in page
+    assert '</details><pre dir="auto">9</pre>' in page
+    root = ElementTree.fromstring(junit_report("gpu1", [endpoint]))
+    told = [element.text or "" for element in root.iter("system-out")]
+    assert "\nthought: All but 9." in told[0]
+    assert "thought:" not in told[1]
+    told = json.loads(json_report("gpu1", [endpoint]))["endpoints"][0]["checks"]
+    assert [one.get("thought", "")[:10] for one in told] == ["All but 9.", ""]
