@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.code import run_with_code
 
 
 class ActionModule(ActionBase):
@@ -23,17 +23,5 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         """Run the task."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        found = self._look(arguments, task_vars)
-        if found.get("needs_supervisor"):
-            sent = supervisor.send(self)
-            found = self._look({**arguments, "supervisor_archive": sent}, task_vars)
-        return {**result, **found}
-
-    def _look(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        found: dict[str, Any] = self._execute_module(
-            module_name="compute_plane.vllm.vllm_status",
-            module_args=arguments,
-            task_vars=task_vars,
-        )
-        return found
+        module = "compute_plane.vllm.vllm_status"
+        return {**result, **run_with_code(self, module, self._task.args, task_vars)}

@@ -76,6 +76,11 @@ def candidates(
         WrongTask: The instance, the space or the present plan is wrong.
     """
     index, instance = _instance(wanted, name)
+    if instance.get("hosts"):
+        raise WrongTask(
+            f"{instance.get('name')} spans hosts, and each candidate would stop and start all of "
+            "them, which tuning does not do; set a key by hand and compare with benchmark.yml"
+        )
     present = make_plan(wanted, facts, data)
     if present["problems"]:
         raise WrongTask("\n".join(problem_line(problem) for problem in present["problems"]))

@@ -54,14 +54,9 @@ options:
   supervisor:
     description: The name of the newest supervisor's folder; set by the action plugin.
     type: str
-  supervisor_archive:
-    description:
-      - The zip file with the newest supervisor's files; set by the action plugin, which sends it to
-        a host that has to write them.
-    type: path
 """
 
-    # DIRECTORIES in plugins/module_utils/common/files.py.
+    # DIRECTORIES in plugins/module_utils/common/directories.py.
     DIRECTORIES = r"""
 options:
   etc_dir:

@@ -9,6 +9,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.grouping import (
+    group_fingerprint,
+)
+
 DOCUMENTATION = r"""
 name: service_instances
 author: compute_plane.vllm contributors (@compute-plane)
@@ -57,6 +61,32 @@ def lora_module(name: str, path: str) -> str:
     return json.dumps({"name": name, "path": path})
 
 
+def group_of(
+    plan: Mapping[str, Any],
+    instance: Mapping[str, Any],
+    config: Mapping[str, Any],
+    commits: Mapping[str, str | None],
+) -> dict[str, Any]:
+    """What the supervisor of a host's part of a group is told; nothing for one host alone."""
+    group = instance.get("group")
+    if group is None:
+        return {}
+    model = {
+        "repo_id": instance["model"]["repo_id"] or config["model"],
+        "revision": commits.get(instance["name"]),
+    }
+    return {
+        "group": {
+            "rank": group["rank"],
+            "port": group["port"],
+            "members": group["members"],
+            "fingerprint": group_fingerprint(
+                instance["name"], plan["release"], group, model, config, instance["environment"]
+            ),
+        }
+    }
+
+
 def service_instances(
     plan: Mapping[str, Any], models: Mapping[str, str], commits: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
@@ -89,8 +119,11 @@ def service_instances(
                 "environment": instance["environment"],
                 "limits": instance["limits"],
                 "attention": attention if backend["trial"] else None,
+                **({"expected": instance["expected"]} if instance.get("expected") else {}),
                 "url": instance["url"],
                 "served_model_name": instance["served_model_name"],
+                **group_of(plan, instance, config, commits),
+                **({"on_demand": instance["on_demand"]} if instance.get("on_demand") else {}),
             }
         )
     return instances

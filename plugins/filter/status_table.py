@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
-    human_seconds,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import human_seconds
 
 DOCUMENTATION = r"""
 name: status_table
@@ -64,8 +62,16 @@ def row(host: str, one: Mapping[str, Any]) -> tuple[str, ...]:
         gibibytes(one["memory_bytes"]) if is_there else NOTHING,
         gibibytes(one["gpu_bytes"]) if is_there else NOTHING,
         one["release"] or NOTHING,
-        one["url"] or NOTHING,
+        one["url"] or member(one),
     )
+
+
+def member(one: Mapping[str, Any]) -> str:
+    """What an instance without an address is to another host."""
+    group = one.get("group")
+    if not group or not group["rank"]:
+        return NOTHING
+    return f"member of {group['leader'] or one['name']}, rank {group['rank']}"
 
 
 def details(host: str, one: Mapping[str, Any]) -> list[str]:
@@ -78,6 +84,31 @@ def details(host: str, one: Mapping[str, Any]) -> list[str]:
         lines.append("  the end of its log:")
         lines += [f"    {line}" for line in one["log"]]
     return lines
+
+
+def figure(name: str, engine: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """One figure that the engine measured, and in brackets what was predicted of it."""
+    now, before = engine["measured"].get(name), engine["predicted"].get(name)
+    if now is None:
+        return None
+    is_size = name.endswith("_bytes")
+    words = [gibibytes(value) if is_size else f"{value:,}" for value in (now, before or 0)]
+    if not before:
+        return words[0]
+    return f"{words[0]} (predicted {words[1]}, {(now / before - 1) * 100:+.1f} %)"
+
+
+ENGINE = {"weights_bytes": "weights", "kv_cache_tokens": "KV tokens", "max_model_len": "context"}
+
+
+def measured(host: str, one: Mapping[str, Any]) -> list[str]:
+    """What the engine of an instance has measured, beside what the plan predicted."""
+    engine = one.get("engine")
+    if not engine:
+        return []
+    told = [(words, figure(name, engine)) for name, words in ENGINE.items()]
+    said = "; ".join(f"{words} {text}" for words, text in told if text is not None)
+    return [f"{host} {one['name']}: {said}"] if said else []
 
 
 def status_table(instances: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -94,6 +125,13 @@ def status_table(instances: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in (HEADER, *rows)
     ]
+    told = [
+        line
+        for host, several in sorted(instances.items())
+        for one in several
+        for line in measured(host, one)
+    ]
+    lines += ["", "Measured by the engine at its start:", *told] if told else []
     for host, several in sorted(instances.items()):
         if not several:
             lines.append(f"{host} has none.")

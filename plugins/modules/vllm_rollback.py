@@ -20,6 +20,7 @@ author: compute_plane.vllm contributors (@compute-plane)
 extends_documentation_fragment:
   - compute_plane.vllm.services
   - compute_plane.vllm.lock
+  - compute_plane.vllm.code
   - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 attributes:
@@ -32,6 +33,13 @@ attributes:
 options:
   instances:
     description: Names of the instances. All that have something to go back to, when empty.
+    type: list
+    elements: str
+    default: []
+  batch:
+    description:
+      - The hosts that this task runs on at the same time. An instance over several hosts is refused
+        where one of them is not among these; not looked at when empty.
     type: list
     elements: str
     default: []
@@ -106,6 +114,15 @@ def roll_back(services: Services) -> None:
         services.fail(f"nothing was proved before the present deployment of {', '.join(without)}")
     if not former:
         services.fail("no instance of this host has a deployment to go back to")
+    batch = module.params["batch"]
+    for name, deployment in former.items():
+        members = [one["name"] for one in (deployment.group or {}).get("members", [])]
+        away = [member for member in members if batch and member not in batch]
+        if away:
+            services.fail(
+                f"{name} spans hosts, and {', '.join(away)} is not in this run: "
+                f"--limit {','.join(members)}"
+            )
     wrong = []
     for name, deployment in former.items():
         record = records[name]
@@ -117,13 +134,17 @@ def roll_back(services: Services) -> None:
             "url": deployment.url,
             "ready_seconds": None,
         }
-        if not os.path.exists(os.path.join(deployment.venv, ".proved.json")):
-            services.fail(f"{deployment.venv}, with which {name} was proved, is not there any more")
+        if not services.paths.has_release(deployment.venv):
+            services.fail(
+                f"{deployment.venv}, with which {name} was proved, is not there any more: site.yml "
+                f"-e vllm_release={deployment.release} installs it again, and deploys it"
+            )
         wrong += [file for file in services.installed.instance(deployment) if not file.is_right()]
     if not module.check_mode:
         # What may have to be written is at hand before the first server is touched.
         now = [one.current for name, one in records.items() if one is not None and name in former]
         services.installed.common([*former.values(), *now])
+        services.prover.prepare()
         for name, deployment in former.items():
             done = services.changes.change(deployment)
             services.results[name]["ready_seconds"] = done.seconds
@@ -140,6 +161,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "instances": {"type": "list", "elements": "str", "default": []},
+            "batch": {"type": "list", "elements": "str", "default": []},
             **ARGUMENTS,
         },
         supports_check_mode=True,

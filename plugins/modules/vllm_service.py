@@ -36,6 +36,7 @@ attributes:
 extends_documentation_fragment:
   - compute_plane.vllm.services
   - compute_plane.vllm.lock
+  - compute_plane.vllm.code
   - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 options:
@@ -52,6 +53,9 @@ options:
     description: The text of the template unit C(vllm@.service).
     type: str
     required: true
+  broker_unit:
+    description: The text of the template unit C(vllm-broker@.service), of instances on demand.
+    type: str
   instances:
     description: The instances, as the plan has them.
     type: list
@@ -97,6 +101,24 @@ options:
           tasks_max:
             description: Processes and threads, as C(TasksMax=) takes it.
             type: str
+      expected:
+        description:
+          - What the plan expects of its memory. What the engine then measures is kept beside it,
+            in C(measured.json) under O(state_dir), and used by the next plan.
+        type: dict
+        suboptions:
+          key:
+            description: Names the release, GPUs, model and flags that this holds for.
+            type: str
+            required: true
+          for:
+            description: What the key stands for, to be read.
+            type: dict
+            required: true
+          predicted:
+            description: The plan's figures, in bytes and tokens; V(budget_bytes) among them.
+            type: dict
+            required: true
       attention:
         description:
           - How the attention backend is found. The first of O(instances[].attention.trial) with
@@ -124,6 +146,77 @@ options:
         description: The name that requests give.
         type: str
         required: true
+      on_demand:
+        description:
+          - Of an instance that is started by a request, what its broker goes by. C(uds) of
+            O(instances[].config) says where its server listens then, and C(host) and C(port) where
+            systemd does so for the broker.
+        type: dict
+        suboptions:
+          share:
+            description: Whose name it shares a place with others by.
+            type: str
+            required: true
+          idle_after:
+            description: Seconds without requests after which it is put out.
+            type: int
+            required: true
+          wake_timeout:
+            description: Seconds that a request waits for it at most.
+            type: int
+            required: true
+          size:
+            description: What it takes of each resource while it is awake.
+            type: dict
+            required: true
+          room:
+            description: What there is of each resource for its share.
+            type: dict
+            required: true
+          sleep_level:
+            description: vLLM's level at which it sleeps; V(0) where it is stopped.
+            type: int
+            choices: [0, 1, 2]
+            default: 0
+          asleep:
+            description: What it takes of each resource while it sleeps.
+            type: dict
+          sleep_memory:
+            description: Bytes of the host's memory that a copy of its weights may take.
+            type: int
+            default: 0
+      group:
+        description:
+          - Of an instance that spans hosts, what its supervisors know of each other. On all hosts
+            but the first it serves no API, and is proved when the first one's answers are verified.
+        type: dict
+        suboptions:
+          rank:
+            description: This host's place among the members; V(0) leads.
+            type: int
+            required: true
+          port:
+            description: The TCP port on which the leader's supervisor answers the others.
+            type: int
+            required: true
+          fingerprint:
+            description: What is the same on all members of one configuration.
+            type: str
+            required: true
+          members:
+            description: The hosts, by rank.
+            type: list
+            elements: dict
+            required: true
+            suboptions:
+              name:
+                description: The host's name in the inventory.
+                type: str
+                required: true
+              address:
+                description: Its address in the network of the group.
+                type: str
+                required: true
   removed_instances:
     description: Names of instances that are no longer wanted; they are stopped and removed.
     type: list
@@ -165,6 +258,15 @@ options:
         engine hangs. To change it restarts the servers.
     type: bool
     default: true
+  gpu_lost:
+    description:
+      - What follows where a server ends because a GPU of it is lost, or needs a reset before it can
+        compute, as the driver tells. With V(fail) the unit stays down until somebody has seen to
+        the card. With V(restart) it is started again, once an hour at most. To change it restarts
+        the servers.
+    type: str
+    choices: [fail, restart]
+    default: fail
   device_policy:
     description:
       - With V(closed) a server can open the device nodes of its own GPUs and no others but those
@@ -231,7 +333,6 @@ instances:
       elements: dict
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -252,7 +353,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials i
     key_of,
     read_trials,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.host.deployed import PROVED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import nodes_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import (
     ARGUMENTS,
@@ -281,12 +381,6 @@ def came_since(services: Services) -> list[str]:
     return found
 
 
-def is_gone(services: Services, venv: str) -> bool:
-    """Whether one of our releases is not there any more."""
-    ours = os.path.join(services.paths.releases_dir, "")
-    return venv.startswith(ours) and not os.path.exists(os.path.join(venv, PROVED))
-
-
 def bring_about(services: Services) -> None:
     """Decide, apply, start one after the other, prove, report."""
     module, params, changes = services.module, services.params, services.changes
@@ -304,6 +398,7 @@ def bring_about(services: Services) -> None:
         starts=params["starts"],
         closed_devices=params["device_policy"] == "closed",
         truthful_health=params["truthful_health"],
+        gpu_lost=params["gpu_lost"],
     )
     trials = read_trials(read(services.paths.trials))
     records = {one["name"]: services.record(one["name"]) for one in params["instances"]}
@@ -336,7 +431,8 @@ def bring_about(services: Services) -> None:
         for one, record in zip(wanted, records.values())
         if record is not None and states[one.unit_name].get("ActiveState") in RUNNING
     }
-    gone = {one.venv for one in wanted if reasons[one.name] and is_gone(services, one.venv)}
+    paths, starting = services.paths, {one.venv for one in wanted if reasons[one.name]}
+    gone = {venv for venv in starting if paths.is_ours(venv) and not paths.has_release(venv)}
     if gone and not module.check_mode:
         services.fail(
             f"{', '.join(sorted(gone))}: another run has removed it since this one had found it"
@@ -364,14 +460,18 @@ def bring_about(services: Services) -> None:
     files += [file for one in wanted for file in installed.instance(one)]
     wrong = [file for file in files if not file.is_right()]
     changed = bool(wrong or removed or any(reasons.values()) or not all(is_proved.values()))
+    changed = changed or bool(changes.brokers.wrong())
     pruned: list[str] = []
     verified: list[dict[str, Any]] = []
     if not module.check_mode:
+        if any(reasons.values()) or not all(is_proved.values()):
+            services.prover.prepare()
         if wrong:
             services.manager.verify(wanted)
             changes.ensure_user()
         for name in removed:
             changes.remove(name)
+        changes.brokers.arrange()
         for one in in_order(wanted, running):
             result = services.results[one.name]
             if reasons[one.name]:
@@ -419,6 +519,14 @@ def main() -> None:
             "default": {},
             "options": {"memory_max": {"type": "str"}, "tasks_max": {"type": "str"}},
         },
+        "expected": {
+            "type": "dict",
+            "options": {
+                "key": {"type": "str", "required": True, "no_log": False},
+                "for": {"type": "dict", "required": True},
+                "predicted": {"type": "dict", "required": True},
+            },
+        },
         "attention": {
             "type": "dict",
             "options": {
@@ -429,12 +537,43 @@ def main() -> None:
         },
         "url": {"type": "str", "required": True},
         "served_model_name": {"type": "str", "required": True},
+        "on_demand": {
+            "type": "dict",
+            "options": {
+                "share": {"type": "str", "required": True},
+                "idle_after": {"type": "int", "required": True},
+                "wake_timeout": {"type": "int", "required": True},
+                "size": {"type": "dict", "required": True},
+                "room": {"type": "dict", "required": True},
+                "sleep_level": {"type": "int", "choices": [0, 1, 2], "default": 0},
+                "asleep": {"type": "dict"},
+                "sleep_memory": {"type": "int", "default": 0},
+            },
+        },
+        "group": {
+            "type": "dict",
+            "options": {
+                "rank": {"type": "int", "required": True},
+                "port": {"type": "int", "required": True},
+                "fingerprint": {"type": "str", "required": True},
+                "members": {
+                    "type": "list",
+                    "elements": "dict",
+                    "required": True,
+                    "options": {
+                        "name": {"type": "str", "required": True},
+                        "address": {"type": "str", "required": True},
+                    },
+                },
+            },
+        },
     }
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
             "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "required": True},
             "unit": {"type": "str", "required": True},
+            "broker_unit": {"type": "str"},
             "instances": {
                 "type": "list",
                 "elements": "dict",
@@ -448,6 +587,7 @@ def main() -> None:
             "starts": {"type": "int", "default": 5},
             "keep_supervisor": {"type": "bool", "default": True},
             "truthful_health": {"type": "bool", "default": True},
+            "gpu_lost": {"type": "str", "choices": ["fail", "restart"], "default": "fail"},
             "device_policy": {"type": "str", "choices": ["closed", "auto"], "default": "closed"},
             **ARGUMENTS,
         },

@@ -18,6 +18,7 @@ description:
 author: compute_plane.vllm contributors (@compute-plane)
 extends_documentation_fragment:
   - compute_plane.vllm.services.directories
+  - compute_plane.vllm.code
 attributes:
   check_mode:
     support: full
@@ -44,11 +45,6 @@ options:
     description: How many lines of its log to return of an instance that does not serve.
     type: int
     default: 20
-  supervisor_archive:
-    description:
-      - The zip file with the newest supervisor's files, which hold the causes of failures; set by
-        the action plugin, which sends it to a host where a server has ended.
-    type: path
 """
 
 EXAMPLES = r"""
@@ -88,14 +84,16 @@ instances:
     state:
       description:
         - One of V(starting), V(downloading), V(loading), V(compiling), V(capturing), V(ready),
-          V(busy), V(hung at start), V(hung while serving), V(crashed), V(orphaned), V(stopping),
-          V(stopped).
+          V(busy), V(asleep), V(hung at start), V(hung while serving), V(crashed), V(orphaned),
+          V(stopping), V(stopped).
       type: str
     summary:
       description: The state in a sentence.
       type: str
     serves:
-      description: Whether it computes tokens for whoever asks (V(ready) or V(busy)).
+      description:
+        - Whether it computes tokens for whoever asks, at once (V(ready) or V(busy)) or once it
+          has been started for that (V(asleep)).
       type: bool
     evidence:
       description: The figures that this rests on.
@@ -116,9 +114,23 @@ instances:
     model:
       description: The name that requests give.
       type: str
+    group:
+      description:
+        - The hosts that it spans, as its supervisor sees them (C(rank), C(leader), C(members),
+          C(generation), C(phase), C(summary)); null for one host alone.
+      type: dict
     release:
       description: The vLLM release that it was proved with last.
       type: str
+    engine:
+      description:
+        - What the engine measured of its memory at the start that was verified last (V(measured)),
+          and what the plan had predicted (V(predicted)), in bytes and tokens, of one GPU; null
+          where nothing was measured of the present deployment.
+      type: dict
+      sample:
+        measured: {weights_bytes: 15343771320, kv_cache_tokens: 90608, max_model_len: 32768}
+        predicted: {weights_bytes: 15231274992, kv_cache_tokens: 90704, max_model_len: 32768}
     active_state:
       description: systemd's word for the unit.
       type: str
@@ -167,13 +179,15 @@ instances:
       elements: str
 """
 
-import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils import supervisor
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import DIRECTORIES
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import late
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import (
+    DIRECTORIES,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.status.instances import (
     Instance,
     Places,
@@ -208,14 +222,13 @@ def main() -> None:
             "only": {"type": "list", "elements": "str", "default": []},
             "patience": {"type": "int", "default": 10},
             "lines": {"type": "int", "default": 20},
-            "supervisor_archive": {"type": "path"},
             **DIRECTORIES,
+            **late.ARGUMENTS,
         },
         supports_check_mode=True,
     )
     params = module.params
-    if params["supervisor_archive"]:
-        supervisor.__path__.append(os.path.join(params["supervisor_archive"], "supervisor"))
+    late.use(params["code_archive"])
     places = Places(params["etc_dir"], params["unit_dir"], params["state_dir"])
     patience = float(params["patience"])
     limits = Limits(stall=patience * IDLE_SHARE, start_stall=float("inf"))
@@ -240,8 +253,7 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name != f"{supervisor.__name__}.causes":
             raise
-        # The action plugin then sends the table of causes, and asks again.
-        module.fail_json(msg="a server has ended, and why was not sent", needs_supervisor=True)
+        module.fail_json(**late.ASKS)
     module.exit_json(changed=False, instances=described)
 
 

@@ -31,6 +31,7 @@ attributes:
 extends_documentation_fragment:
   - compute_plane.vllm.services
   - compute_plane.vllm.lock
+  - compute_plane.vllm.code
   - compute_plane.vllm.services.directories
   - compute_plane.vllm.verification
 options:

@@ -20,6 +20,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd 
     fingerprint,
     limits,
     service_settings,
+    socket_unit,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import GENERATING
 
@@ -57,7 +58,8 @@ class Deployment:
         port: Its port; `None` for vLLM's default.
         url: Where the host itself reaches the server.
         served_model_name: The name that requests give.
-        max_model_len: The context length, in tokens, that the server must report; `None` for any.
+        max_model_len: The context length, in tokens, that the server must report; `None` where it
+            decides itself.
         gpus: UUIDs of its GPUs.
         attention_backend: What the server is told to use; `None` when vLLM chooses.
         config: vLLM's long flags without their dashes; `model` is the model's directory.
@@ -70,6 +72,12 @@ class Deployment:
         mounts: Paths whose file systems must be mounted before.
         fingerprint: Tells this configuration from others; in the running server's environment.
         after: Units that it waits for where they start together (`order.started_before`).
+        expected: What the plan expects of its memory, and the key under which what the engine
+            measures is kept (`measured.with_row`); empty where nothing is kept.
+        group: Of an instance that spans hosts: `rank`, `port`, `fingerprint` and `members`.
+        on_demand: Of one that is started by a request: `share`, `idle_after`, `wake_timeout`,
+            `size` and `room`, and where it sleeps `sleep_level`, `asleep` and `sleep_memory`, as
+            the plan has them.
     """
 
     name: str
@@ -97,6 +105,15 @@ class Deployment:
     mounts: list[str]
     fingerprint: str
     after: list[str] = dataclasses.field(default_factory=list)
+    # What is expected makes no other deployment.
+    expected: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    group: dict[str, Any] | None = None
+    on_demand: dict[str, Any] | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it serves the API, rather than computing for another host that does."""
+        return self.group is None or self.group["rank"] == 0
 
     @property
     def unit_name(self) -> str:
@@ -113,6 +130,29 @@ class Deployment:
         """Names of the LoRA adapters that are served beside the model."""
         modules = self.config.get("lora-modules") or []
         return tuple(adapter_name(str(module)) for module in modules)
+
+    @property
+    def demand_text(self) -> str | None:
+        """What the broker is told of it; `None` where it has none."""
+        if self.on_demand is None:
+            return None
+        told = {
+            "name": self.name,
+            "served_model_name": self.served_model_name,
+            "max_model_len": self.max_model_len,
+            "uds": self.config["uds"],
+            "python": self.command[0],
+            "supervisor": self.supervisor,
+            **self.on_demand,
+        }
+        return json.dumps(told, indent=2, sort_keys=True) + "\n"
+
+    @property
+    def socket_text(self) -> str | None:
+        """The unit that holds its port for the broker; `None` where it has none."""
+        if self.on_demand is None:
+            return None
+        return socket_unit(self.name, self.on_demand["share"], str(self.host), int(self.port or 0))
 
     @property
     def config_text(self) -> str:
@@ -132,10 +172,11 @@ class Deployment:
 def derived(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """What a server's flags and variables say of it, by the names of :class:`Deployment`."""
     backend = config.get("attention-backend") or environment.get("VLLM_ATTENTION_BACKEND")
+    length = config.get("max-model-len")
     return {
         "host": config.get("host"),
         "port": config.get("port"),
-        "max_model_len": config.get("max-model-len"),
+        "max_model_len": None if length == "auto" else length,
         "gpus": [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
         "attention_backend": None if backend == "auto" else backend,
         "config": dict(config),
@@ -160,6 +201,7 @@ class Common:
         starts: Failed starts in a row after which a server is given up.
         closed_devices: Whether a server can open its own GPUs and no other device.
         truthful_health: Whether `/health` says what the supervisor sees.
+        gpu_lost: What follows where a card is lost: `fail`, or `restart`.
     """
 
     release: str
@@ -174,6 +216,7 @@ class Common:
     starts: int = 5
     closed_devices: bool = True
     truthful_health: bool = True
+    gpu_lost: str = "fail"
 
 
 def deployment(
@@ -184,7 +227,7 @@ def deployment(
     Args:
         wanted: The instance: `name`, `venv`, `config`, `environment`, `url`,
             `served_model_name`, and where there are any `kind`, `repository`, `revision`,
-            `limits` and `after`.
+            `limits`, `after`, `expected` and `group`.
         common: What it has in common with the host's others.
         nodes: Its GPUs' device nodes; empty for none, `None` for every GPU's.
     """
@@ -201,13 +244,28 @@ def deployment(
     command += [f"--device={node}" for node in [*(nodes or []), *(CONTROL_NODES if gpus else [])]]
     # Only where it is off, so that a server that was started before there was such a thing goes on.
     command += [] if common.truthful_health else ["--no-truthful-health"]
+    if gpus and common.gpu_lost != "fail":
+        command.append(f"--gpu-lost={common.gpu_lost}")
+        # How often, and when last, over reboots too.
+        settings += [f"StateDirectory=vllm/lost/{name}", "StateDirectoryMode=0750"]
     kind = wanted.get("kind") or "chat"
     if kind not in GENERATING:  # the supervisor asks those for a token by itself
         command.append(f"--kind={kind}")
+    if wanted.get("on_demand"):
+        command.append("--on-demand")
+    # One of before there was sleep says nothing of it.
+    demand = wanted.get("on_demand") or {}
+    if demand.get("sleep_level"):
+        command.append(f"--sleep-level={demand['sleep_level']}")
+    group = wanted.get("group")
+    if group is not None:
+        command.append(f"--group={json.dumps(group, sort_keys=True)}")
     # What matters only at the next start or stop is no reason for one.
     identity = fingerprint(service_settings(common.unit), command, settings, config, environment)
     command += [f"--start-timeout={common.start_timeout}", f"--start-stall={common.start_stall}"]
     command += [f"--drain={common.drain}", f"--starts={common.starts}"]
+    if demand.get("sleep_memory"):
+        command.append(f"--sleep-memory={demand['sleep_memory']}")
     own_limits = (wanted.get("limits") or {}).items()
     return Deployment(
         name=name,
@@ -227,6 +285,9 @@ def deployment(
         mounts=[path for path in (str(config.get("model", "")), venv) if path.startswith("/")],
         fingerprint=identity,
         after=list(wanted.get("after") or []),
+        expected=dict(wanted.get("expected") or {}),
+        group=group,
+        on_demand=wanted.get("on_demand"),
         **derived(config, environment),
     )
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import host_and_port
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime.venvs import bytecode
 
 FINGERPRINT = "COMPUTE_PLANE_FINGERPRINT"
@@ -162,6 +163,60 @@ def drop_in(
             f"ExecStart={words}\n",
             *(f"{setting}\n" for setting in settings),
             *lines,
+        ]
+    )
+
+
+def listen_stream(host: str, port: int) -> str:
+    """What `ListenStream=` is given; a name is `localhost`, which the plan alone lets through."""
+    return host_and_port("127.0.0.1" if host == "localhost" else host, port)
+
+
+def socket_unit(name: str, share: str, host: str, port: int) -> str:
+    """The unit that holds the port of an instance on demand (systemd.socket(5)).
+
+    Args:
+        name: The instance.
+        share: Whose broker is given it.
+        host: The address.
+        port: The port.
+    """
+    return "".join(
+        [
+            MANAGED.format(unit=f"vllm@{name}.socket"),
+            "[Unit]\n",
+            f"Description=Port of vLLM on demand ({name})\n",
+            "[Socket]\n",
+            f"ListenStream={listen_stream(host, port)}\n",
+            f"FileDescriptorName={name}\n",
+            f"Service=vllm-broker@{share}.service\n",
+            "Backlog=1024\n",
+            "NoDelay=yes\n",
+            # An address that comes late at boot.
+            "FreeBind=yes\n",
+            "[Install]\n",
+            "WantedBy=sockets.target\n",
+        ]
+    )
+
+
+def broker_drop_in(share: str, members: Sequence[Mapping[str, Any]]) -> str:
+    """The part of a broker's unit that is its share's own.
+
+    Args:
+        share: The share.
+        members: What `NAME.demand.json` and `NAME.socket` of its instances say, by their names.
+    """
+    unit, first = f"vllm-broker@{share}.service", members[0]
+    command = [first["python"], "-I", "-S", first["supervisor"], "broker", f"--share={share}"]
+    identity = fingerprint(command, list(members))
+    return "".join(
+        [
+            MANAGED.format(unit=unit),
+            "[Service]\n",
+            f"ExecStart={' '.join(argument(word) for word in command)}\n",
+            f"Sockets={' '.join('vllm@' + str(one['name']) + '.socket' for one in members)}\n",
+            f"Environment={quote(f'{FINGERPRINT}={identity}')}\n",
         ]
     )
 

@@ -10,11 +10,14 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import PROVED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host, Running
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
 
 UNIT_DIR = "/etc/systemd/system"
-PROVED = ".proved.json"
+POWER_UNIT = f"{UNIT_DIR}/vllm-power.service"
+"""The unit of the role vllm_gpu."""
+MEASURED = "measured.json"
 _SYSTEMCTL = ("/usr/bin/systemctl", "/bin/systemctl")
 _UNIT = re.compile(r"^vllm@(?P<name>.+)\.service$")
 _PROPERTIES = "Id,LoadState,ActiveState,SubState,MainPID,UnitFileState,ExecStart,Environment,User"
@@ -53,10 +56,18 @@ class Deployed:
         host: The machine.
         opt_dir: Where tools and releases are, /opt/vllm by default.
         etc_dir: Where the instances' configurations are, /etc/vllm by default.
+        state_dir: Where it is kept what engines measured, /var/lib/vllm by default.
     """
 
-    def __init__(self, host: Host, opt_dir: str = "/opt/vllm", etc_dir: str = "/etc/vllm") -> None:
+    def __init__(
+        self,
+        host: Host,
+        opt_dir: str = "/opt/vllm",
+        etc_dir: str = "/etc/vllm",
+        state_dir: str = "/var/lib/vllm",
+    ) -> None:
         self._host = host
+        self._state_dir = state_dir.rstrip("/")
         self._opt_dir = opt_dir.rstrip("/")
         self._etc_dir = etc_dir.rstrip("/")
         self._enabled = set()
@@ -122,13 +133,22 @@ class Deployed:
             "venv": venvs[0] if venvs else None,
         }
 
+    def _measured(self) -> list[dict[str, Any]]:
+        """What engines measured, oldest first (`deploy/measured.py`)."""
+        try:
+            rows = json.loads(self._host.read_text(f"{self._state_dir}/{MEASURED}") or "")["rows"]
+        except (ValueError, LookupError, TypeError):
+            return []
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
     def result(self) -> dict[str, Any]:
         """Reads `facts.deployed`.
 
         Returns:
             tools (path, None unless its Python is there), releases [{path, name, proved,
             manifest}], instances by name: unit, active_state, sub_state (None where systemd does
-            not run), enabled, main_pid, user, port, venv.
+            not run), enabled, main_pid, user, port, venv; measured, what engines measured;
+            power_unit, whether a unit of ours limits the power of cards.
         """
         units = parse_show(self._show.result().stdout) if self._show is not None else {}
         names = set(self._names)
@@ -140,6 +160,8 @@ class Deployed:
         return {
             "tools": tools if self._host.is_executable(f"{tools}/bin/python") else None,
             "releases": self._releases(),
+            "measured": self._measured(),
+            "power_unit": self._host.is_file(POWER_UNIT),
             "instances": {
                 name: self._instance(name, units.get(unit_name(name), {})) for name in sorted(names)
             },

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
@@ -21,6 +22,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployme
     proved_text,
     read_record,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.measured import (
+    LINES,
+    figures,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import (
     NOT_THE_BACKENDS,
     no_backend,
@@ -31,6 +36,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.publis
     publish_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.alive import compute_once
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.brokers import Brokers
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
     StartFailed,
     TaskFailed,
@@ -42,6 +48,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.waiting
     ONE_TOKEN_TIMEOUT,
     Starter,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.status.asleep import is_asleep
+
+MOST_LINES = 100
+"""Lines of a log that tell what an engine measured: a few for each of its workers."""
 
 
 class Changed(NamedTuple):
@@ -64,6 +74,7 @@ class Changes:
         starter: Starts servers.
         prover: Proves them.
         progress: Where it is shown what is done.
+        brokers: The brokers of instances on demand.
     """
 
     def __init__(
@@ -73,7 +84,9 @@ class Changes:
         starter: Starter,
         prover: Prover,
         progress: Progress,
+        brokers: Brokers,
     ) -> None:
+        self.brokers = brokers
         self.installed = installed
         self.paths = installed.paths
         self.manager = manager
@@ -109,8 +122,11 @@ class Changes:
 
     def install(self, wanted: Deployment) -> None:
         """Put a deployment's files where the next start takes them."""
+        if wanted.on_demand is None:
+            self.brokers.release(wanted.name)
         files = [self.installed.template(wanted.unit), *self.installed.instance(wanted)]
         self.write(files, [wanted])
+        self.brokers.arrange()
 
     def ensure_user(self) -> None:
         """Make the servers' system user where it is missing."""
@@ -126,11 +142,13 @@ class Changes:
         """Stop an instance and remove what is ours of it, its caches too."""
         unit = f"vllm@{name}.service"
         self.progress.update(f"stopping {name}")
+        self.brokers.release(name)
         self.manager.systemctl("disable", "--now", unit)
         self.manager.systemctl("reset-failed", unit, check=False)
         self.manager.systemctl("clean", "--what=cache", "--what=runtime", unit, check=False)
         for file in self.installed.removed(name):
             file.write()
+        self.brokers.arrange()
 
     def change(
         self, wanted: Deployment, backends: Mapping[str, Deployment] | None = None
@@ -144,17 +162,38 @@ class Changes:
         Raises:
             TaskFailed: It was not proved.
         """
+        with self.kept_awake(wanted):
+            return self._change(wanted, backends)
+
+    @contextlib.contextmanager
+    def kept_awake(self, wanted: Deployment) -> Iterator[None]:
+        """Have no other put out an instance on demand while it is started and proved."""
+        if wanted.on_demand is None:
+            yield
+            return
+        path = self.paths.kept_awake(wanted.name)
+        File(path, None).write()
+        kept = File(path, f"{wanted.fingerprint}\n")
+        kept.write()
+        try:
+            yield
+        finally:
+            File(path, None).write()
+
+    def _change(self, wanted: Deployment, backends: Mapping[str, Deployment] | None) -> Changed:
         former = self.record(wanted.name)
         tried: list[dict[str, Any]] = []
         failure = StartFailed("there is nothing to start")
         for backend, one in (backends or {"": wanted}).items():
+            began = self.starter.clock.now()
             try:
                 self.install(one)
                 self.publish(wanted.name, "starting")
                 seconds = self.starter.restart(one)
-                self.prover.prove(one)
+                self.prove(one)
             except StartFailed as problem:
                 failure = problem
+                self.keep_measured(one, began)
                 tried.append({"backend": backend, "outcome": str(problem).splitlines()[0]})
                 if problem.cause in NOT_THE_BACKENDS:
                     break
@@ -167,6 +206,29 @@ class Changes:
         if backends:
             why = f"{no_backend(tried, len(backends))}\n{why}"
         return self.go_back(wanted, former, why, failure.evidence)
+
+    def keep_measured(self, wanted: Deployment, began: float) -> None:
+        """Keep what an engine measured whose start failed: the next plan of the same knows it.
+
+        Args:
+            wanted: What was started.
+            began: When, in seconds since the epoch.
+        """
+        if wanted.expected:
+            unit = ("--unit", wanted.unit_name, "--grep", LINES)
+            lines = self.manager.journal(began - 1, MOST_LINES, *unit).splitlines()
+            self.prover.keep_measured(wanted, figures(lines))
+
+    def prove(self, wanted: Deployment) -> None:
+        """Verify what a server that is ready answers, or wait for the leader who does.
+
+        Raises:
+            StartFailed: It does not answer truly.
+        """
+        if wanted.answers:
+            self.prover.prove(wanted)
+        else:
+            self.starter.await_leader(wanted)
 
     def go_back(
         self,
@@ -217,6 +279,11 @@ class Changes:
         began = self.starter.clock.monotonic()
         verified = None
         try:
+            if not wanted.answers:
+                raise EndpointError("it has no API")
+            verified = self.verified_asleep(wanted) if is_proved else None
+            if verified is not None:
+                return 0.0, verified
             verified = self.prover.verify_briefly(wanted) if is_proved else None
             if verified is None:
                 endpoint = self.installed.endpoint(wanted, ONE_TOKEN_TIMEOUT)
@@ -231,14 +298,35 @@ class Changes:
         if not is_proved:
             former = self.record(wanted.name)
             try:
-                self.prover.prove(wanted)
+                with self.kept_awake(wanted):
+                    self.prove(wanted)
             except StartFailed as failure:
                 self.go_back(wanted, former, str(failure), failure.evidence)
             self.accept(wanted, former)
+        else:
+            self.tell_group(wanted)
         return seconds, verified
+
+    def verified_asleep(self, wanted: Deployment) -> dict[str, Any] | None:
+        """What was verified last of an instance on demand that is asleep: nobody wakes it for that.
+
+        Returns:
+            As :meth:`confirm`; `None` where it is awake, or has to be woken, as its suite is due.
+        """
+        if wanted.on_demand is None or not is_asleep(self.paths.run_dir, wanted.name):
+            return None
+        return self.prover.verified_before(wanted)
+
+    def tell_group(self, wanted: Deployment) -> None:
+        """Let the followers know that the leader's answers were verified."""
+        if wanted.group is not None and wanted.answers:
+            file = File(self.paths.group_proof(wanted.name), f"{wanted.fingerprint}\n")
+            if not file.is_right():
+                file.write()
 
     def accept(self, wanted: Deployment, former: Record | None) -> None:
         """Keep what was proved, and start it at boot from now on."""
+        self.tell_group(wanted)
         record = former.proved(wanted) if former else Record(wanted)
         File(self.paths.proved(wanted.name), proved_text(record), mode=0o600).write()
         found = self.prover.last(wanted)

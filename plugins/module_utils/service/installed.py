@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.late import CodeNeeded
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
 )
@@ -29,7 +30,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.publis
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
-    SupervisorNeeded,
     content_name,
     sent_texts,
     texts_in,
@@ -55,7 +55,7 @@ class Installed:
         user: The servers' system user and group.
         api_keys: The keys that are wanted by instance; `None` leaves those that there are.
         supervisor: The name of the newest supervisor's folder.
-        archive: The zip file of its texts, where the controller has sent one.
+        archive: The zip file of the code, its own among that, where the controller has sent one.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Installed:
             deployments: The instances, of which some may have an older supervisor.
 
         Raises:
-            SupervisorNeeded: One needs the newest, which is neither here nor was it sent.
+            CodeNeeded: One needs the newest, which is neither here nor was it sent.
         """
         files = [self.users()]
         if os.path.exists("/etc/debian_version"):
@@ -100,7 +100,7 @@ class Installed:
         folder, texts = self.supervisor()
         if any(one.supervisor == folder for one in deployments):
             if texts is None:
-                raise SupervisorNeeded(f"{folder} is not there or not whole, and was not sent")
+                raise CodeNeeded("supervisor")
             files += [File(os.path.join(folder, name), text) for name, text in texts.items()]
         return files
 
@@ -110,7 +110,16 @@ class Installed:
         return [
             File(config, wanted.config_text, mode=0o640, group=wanted.user),
             File(self.paths.drop_in(wanted.name), wanted.drop_in_text),
+            *self.demand(wanted),
             *self.secrets(wanted.name),
+        ]
+
+    def demand(self, wanted: Deployment) -> list[File]:
+        """The files by which a broker answers for an instance, there or gone."""
+        name = wanted.name
+        return [
+            File(self.paths.demand(name), wanted.demand_text),
+            File(self.paths.socket(name), wanted.socket_text),
         ]
 
     def secrets(self, name: str) -> list[File]:
@@ -150,6 +159,8 @@ class Installed:
         paths = (
             self.paths.config(name),
             self.paths.drop_in(name),
+            self.paths.demand(name),
+            self.paths.socket(name),
             self.paths.proved(name),
             state_path(self.paths.state_dir, name),
             failed_path(self.paths.state_dir, name),

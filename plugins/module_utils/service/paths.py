@@ -11,6 +11,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import PROVED
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.control import (
+    kept_path,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.group_state import (
+    GROUP_STATE,
+    PROVED_GENERATION,
+)
+
 DROP_IN = "10-compute-plane.conf"
 """Our part of an instance's unit; other drop-ins are the user's."""
 
@@ -64,6 +73,33 @@ class Paths:
         """Our part of an instance's unit."""
         return os.path.join(self.unit_dir, f"vllm@{name}.service.d", DROP_IN)
 
+    def demand(self, name: str) -> str:
+        """What the broker is told of an instance on demand."""
+        return os.path.join(self.etc_dir, f"{name}.demand.json")
+
+    def socket(self, name: str) -> str:
+        """The unit that holds the port of an instance on demand."""
+        return os.path.join(self.unit_dir, f"vllm@{name}.socket")
+
+    @property
+    def broker_template(self) -> str:
+        """The template unit of the brokers."""
+        return os.path.join(self.unit_dir, "vllm-broker@.service")
+
+    def broker_drop_in(self, share: str) -> str:
+        """Our part of a broker's unit."""
+        return os.path.join(self.unit_dir, f"vllm-broker@{share}.service.d", DROP_IN)
+
+    def brokers(self) -> set[str]:
+        """The shares that have a broker's unit."""
+        folder = os.path.join(glob.escape(self.unit_dir), "vllm-broker@*.service.d", DROP_IN)
+        names = (os.path.basename(os.path.dirname(path)) for path in glob.glob(folder))
+        return {name[len("vllm-broker@") : -len(".service.d")] for name in names}
+
+    def kept_awake(self, name: str) -> str:
+        """The file that has a broker keep an instance awake."""
+        return kept_path(self.run_dir, name)
+
     def configured(self) -> set[str]:
         """The names of the instances that have a configuration."""
         paths = glob.glob(os.path.join(glob.escape(self.etc_dir), "*.yaml"))
@@ -78,6 +114,14 @@ class Paths:
         """What was proved of an instance."""
         return os.path.join(self.state_dir, "proved", f"{name}.json")
 
+    def is_ours(self, venv: str) -> bool:
+        """Whether an environment is a release that we install, not a user's own."""
+        return venv.startswith(os.path.join(self.releases_dir, ""))
+
+    def has_release(self, venv: str) -> bool:
+        """Whether an environment is there: a release of ours with its proof, or a user's own."""
+        return os.path.exists(os.path.join(venv, PROVED if self.is_ours(venv) else "bin/python"))
+
     @property
     def trials(self) -> str:
         """Which attention backend works on this host."""
@@ -91,6 +135,14 @@ class Paths:
     def verdict(self, name: str) -> str:
         """What an instance's supervisor said last of a server that failed."""
         return os.path.join(self.run_dir, name, "verdict.json")
+
+    def group_state(self, name: str) -> str:
+        """What an instance's supervisor says of the group that it belongs to."""
+        return os.path.join(self.run_dir, name, GROUP_STATE)
+
+    def group_proof(self, name: str) -> str:
+        """Where the leader's supervisor reads which configuration was verified."""
+        return os.path.join(self.run_dir, name, PROVED_GENERATION)
 
     def failed_starts(self, name: str) -> str:
         """What an instance's supervisor remembers of failed starts."""

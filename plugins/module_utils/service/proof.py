@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.late import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
@@ -24,8 +25,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failure
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run import (
-    LocalMachine,
     Verification,
+    budget_of,
     endpoint_result,
     failed_path,
     is_due,
@@ -34,7 +35,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run impo
     state_path,
     state_text,
     subject_of,
-    verify_endpoint,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import (
     short_question,
@@ -83,36 +83,40 @@ class Prover:
         except SuiteError as problem:
             raise TaskFailed(str(problem)) from problem
 
+    def prepare(self) -> None:
+        """See that a server can be proved, before anything is changed.
+
+        Raises:
+            CodeNeeded: What that takes was not sent.
+        """
+        late("verify.whole")
+
     def prove(self, wanted: Deployment) -> None:
         """Verify a server that is ready.
 
         Raises:
             StartFailed: A check failed; all that failed are named.
         """
-        # Here, for a run that changes nothing has to compile every module that it imports.
-        from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.client import (
-            Client,
-            ClientError,
-        )
-
+        whole, clients = late("verify.whole"), late("verify.client")
         self.progress.update(f"verifying {wanted.name}")
         try:
-            with Client(
+            with clients.Client(
                 os.path.join(self.params["tools_path"], "bin", "python"),
                 wanted.url,
                 wanted.served_model_name,
                 key=self.installed.key(wanted.name) or None,
                 timeout=self.params["answer_timeout"],
             ) as client:
-                found = verify_endpoint(
+                found: Verification = whole.verify_endpoint(
                     client,
-                    subject_of(wanted),
+                    subject_of(wanted, budget_of(self.params)),
                     self.suite(wanted.name, wanted.kind),
-                    LocalMachine(self.params["tools_path"]),
+                    whole.LocalMachine(self.params["tools_path"]),
                     wanted.fingerprint,
                 )
-        except ClientError as problem:
+        except clients.ClientError as problem:
             raise StartFailed(f"{wanted.unit_name} cannot be verified: {problem}") from problem
+        self.keep_measured(wanted, found.engine)
         for line in found.failed("warning"):
             self.warn(f"{wanted.name}: {line}")
         failed = failed_path(self.state_dir, wanted.name)
@@ -126,6 +130,13 @@ class Prover:
         File(failed, None).write()
         File(state_path(self.state_dir, wanted.name), state_text(found), 0o600).write()
 
+    def keep_measured(self, wanted: Deployment, engine: Mapping[str, int]) -> None:
+        """Keep what the engine measured, for the next plan of the same."""
+        if wanted.expected and engine:
+            whole = late("verify.whole")
+            text = whole.measured_text(self.state_dir, wanted.expected, engine)
+            File(whole.measured_path(self.state_dir), text).write()
+
     def last(self, wanted: Deployment) -> Verification | None:
         """What the last verification of an instance found that passed."""
         return read_state(read(state_path(self.state_dir, wanted.name)))
@@ -136,6 +147,25 @@ class Prover:
         record = make_record(wanted, found, has_key, self.state_dir)
         return record, File(record_path(self.etc_dir, wanted.name), record_text(record))
 
+    def _not_due(self, wanted: Deployment, suite: list[Check]) -> Verification | None:
+        """The last verification that passed; `None` where the suite is to run again."""
+        last = self.last(wanted)
+        return None if last is None or is_due(last, wanted.fingerprint, suite) else last
+
+    def verified_before(self, wanted: Deployment) -> dict[str, Any] | None:
+        """What was found of a server that nobody asks now.
+
+        Returns:
+            As :meth:`verify_briefly`, with nothing asked.
+        """
+        last = self._not_due(wanted, self.suite(wanted.name, wanted.kind))
+        if last is None:
+            return None
+        record, file = self.record(wanted, last)
+        if not file.is_right():
+            return None
+        return endpoint_result(shown(wanted), last, record, [], full=False, passed=True)
+
     def verify_briefly(self, wanted: Deployment) -> dict[str, Any] | None:
         """Verify a server on which the suite has passed before, as `vllm_verify` does.
 
@@ -144,14 +174,14 @@ class Prover:
             is wrong, or the endpoint record has to be written.
         """
         suite = self.suite(wanted.name, wanted.kind)
-        last = self.last(wanted)
-        if last is None or is_due(last, wanted.fingerprint, suite):
+        last = self._not_due(wanted, suite)
+        if last is None:
             return None
         checks = verify(
             self.installed.endpoint(wanted, self.params["answer_timeout"]),
             wanted.served_model_name,
             wanted.release,
-            wanted.max_model_len,
+            wanted.max_model_len or last.max_model_len,
             short_question(suite),
             wanted.kind,
         )

@@ -12,13 +12,12 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Callable
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import PROVED
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import (
     read_record,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
-
-PROVED = ".proved.json"
 
 
 def releases_to_remove(proved: Mapping[str, str], used: Iterable[str], keep: int) -> list[str]:

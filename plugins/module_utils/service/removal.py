@@ -19,12 +19,13 @@ HUB = "/var/lib/vllm/hub"
 
 # What we make, each with all that is below it.
 _OURS = re.compile(
-    r"/opt/vllm/(?:tools(?:\.new|-[0-9a-f]{12})?|supervisor[^/]*|\.lock)"
+    r"/opt/vllm/(?:tools(?:\.new|-[0-9a-f]{12})?|supervisor[^/]*|monitoring|power|\.lock)"
     r"|/opt/vllm/releases/[^/]+-[0-9a-f]{12}"
     r"|/opt/vllm/cache/(?:uv|proofs)"
     r"|/opt/vllm/own/[0-9a-f]{12}\.(?:json|pycache|pycache\.tmp)"
-    r"|/etc/vllm/[^/]+\.(?:yaml|env|endpoint\.json)"
-    r"|/var/lib/vllm/(?:proved|verified|failed|registered|benchmarks|attention\.json)"
+    r"|/etc/vllm/[^/]+\.(?:yaml|env|endpoint\.json|demand\.json)"
+    r"|/var/lib/vllm/(?:proved|verified|failed|lost|registered|benchmarks|attention\.json"
+    r"|measured\.json)"
     r"|/var/cache/vllm/[^/]+"
     r"|/run/(?:vllm|compute_plane\.vllm)"
     # What tempfile leaves of a file that was being written.

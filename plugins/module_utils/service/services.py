@@ -11,9 +11,12 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import late
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import (
+    DIRECTORIES,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import (
-    DIRECTORIES,
     FileError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import (
@@ -21,15 +24,13 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock imp
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.lock import Asking, held
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.brokers import Brokers
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.paths import Paths
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.proof import Prover
-from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
-    SupervisorNeeded,
-)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.waiting import (
     Clock,
     Starter,
@@ -41,6 +42,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.run impo
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **VERIFY_ARGUMENTS,
     **LOCK_ARGUMENTS,
+    **late.ARGUMENTS,
     "start_timeout": {"type": "int", "default": 600},
     "drain": {"type": "int", "default": 30},
     "api_keys": {"type": "dict", "no_log": True},
@@ -52,7 +54,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "supervisors_dir": {"type": "path", "default": "/opt/vllm/supervisor"},
     "progress": {"type": "path"},
     "supervisor": {"type": "str"},
-    "supervisor_archive": {"type": "path"},
 }
 """Parameters of every module that starts a server."""
 
@@ -80,13 +81,14 @@ class Services:
             params["user"],
             params.get("api_keys"),
             params.get("supervisor"),
-            params.get("supervisor_archive"),
+            params.get("code_archive"),
         )
         patience = params.get("start_timeout", 0) + params.get("drain", 0)
         self.starter = Starter(self.installed, self.manager, self.progress, patience, Clock())
         self.prover = Prover(self.installed, params, self.progress, module.warn)
+        brokers = Brokers(self.paths, self.manager, params.get("broker_unit"))
         self.changes = Changes(
-            self.installed, self.manager, self.starter, self.prover, self.progress
+            self.installed, self.manager, self.starter, self.prover, self.progress, brokers
         )
         # For modules that look at what serves, or try what does not stay.
         self.systemctl, self.show = self.manager.systemctl, self.manager.show
@@ -114,6 +116,7 @@ def run(module: AnsibleModule, task: Callable[[Services], None], alone: bool = F
             it has changed, proved, and kept or taken back what it wanted. Not in check mode.
     """
     os.umask(0o022)
+    late.use(module.params.get("code_archive"))
     services = Services(module)
     evidence = None
     try:
@@ -123,10 +126,9 @@ def run(module: AnsibleModule, task: Callable[[Services], None], alone: bool = F
                 stack.enter_context(held(services.paths.lock, "the servers of this host", asking))
             task(services)
         return
-    except SupervisorNeeded as problem:
-        # The action plugin then sends it, and asks again.
+    except late.CodeNeeded:
         services.progress.close()
-        module.fail_json(msg=str(problem), needs_supervisor=True, instances=[])
+        module.fail_json(**late.ASKS, instances=[])
         return
     except TaskFailed as failure:
         message, evidence = str(failure), failure.evidence

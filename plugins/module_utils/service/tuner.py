@@ -18,17 +18,16 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     tuning,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import human_seconds
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
     Endpoint,
     EndpointError,
-)
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
-    human_seconds,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Deployment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service import serving
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import StartFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.services import Services
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.kinds import GENERATING
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.short import verify
 
 SCHEMA = 1
@@ -64,6 +63,11 @@ class Tuning:
         self.present = rows[0]["instance"]
         self.name = str(self.present["name"])
         self.former = serving.proved(services, self.name)
+        if self.former.kind not in GENERATING:
+            services.fail(
+                f"{self.name} cannot be tuned: its kind is {self.former.kind}, and what "
+                "tuning looks for is the most tokens that are generated in a second"
+            )
         self.flags = self.former.config
         self.key = services.api_key(self.name)
         if not tuning.is_deployed(

@@ -28,11 +28,16 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.alive i
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import StartFailed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.installed import Installed
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.manager import Manager
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.group_state import (
+    group_state,
+)
 
 POLL = 0.5
 LAST_WORDS = 2.0
 """Seconds that a server's last lines may take to reach the journal."""
 ONE_TOKEN_TIMEOUT = 30.0
+LEADERS_TIME = 1800.0
+"""Seconds that the leader of a group may take to verify what the group answers."""
 SUPERVISORS_TIME = 60.0
 """Seconds that the supervisor has to end a start that is too long, and to stop what was there."""
 
@@ -147,7 +152,8 @@ class Starter:
             running = self.manager.running(state)
             if state.get("ActiveState") == "active" and running == wanted.fingerprint:
                 try:
-                    compute_once(endpoint, wanted.kind, wanted.served_model_name)
+                    if wanted.answers:
+                        compute_once(endpoint, wanted.kind, wanted.served_model_name)
                     return round(self.clock.monotonic() - began, 1)
                 except EndpointError as problem:
                     error = str(problem)
@@ -169,6 +175,32 @@ class Starter:
                 self.manager.journal(since, 1, "--identifier", f"vllm@{wanted.name}")
             )
             self.progress.update(f"starting {wanted.name}", elapsed=elapsed, detail=detail[:100])
+            self.clock.sleep(POLL)
+
+    def await_leader(self, wanted: Deployment) -> None:
+        """Wait until the leader of a group has verified what the group answers.
+
+        Raises:
+            StartFailed: The group was started anew before, or the time is over.
+        """
+        leader = (wanted.group or {})["members"][0]["name"]
+        unit, began = wanted.unit_name, self.clock.monotonic()
+        generation = None
+        while True:
+            state = self.manager.show([unit])[unit]
+            told = group_state(read(self.installed.paths.group_state(wanted.name)))
+            generation = generation or told["generation"]
+            if state.get("ActiveState") != "active" or told["generation"] != generation:
+                why = told["summary"] or state.get("StatusText") or "see the journal of that host"
+                raise StartFailed(
+                    f"{unit}: the group was ended before its leader {leader} had verified it: {why}"
+                )
+            if told["proved"]:
+                return
+            elapsed = self.clock.monotonic() - began
+            if elapsed > LEADERS_TIME:
+                raise StartFailed(f"{unit}: {leader} has not verified it within {elapsed:.0f} s")
+            self.progress.update(f"waiting for {leader} to verify {wanted.name}", elapsed=elapsed)
             self.clock.sleep(POLL)
 
     def verdict(self, wanted: Deployment, since: float) -> StartFailed | None:

@@ -19,12 +19,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.clas
     classify,
     phase_of,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.lines import parse
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.log import (
     WAITS,
     Tail,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import Sample
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.tracebacks import parse
 
 KEPT = 4000
 """Lines of one start that are kept, beside the first of its end."""

@@ -15,7 +15,12 @@ from typing import Any, Callable
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.urls import url_of
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units import parse_show
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import health
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.cards import (
+    CAUSES as GPU_CAUSES,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
+    ASLEEP,
     CRASHED,
     HUNG_AT_START,
     SERVING,
@@ -25,6 +30,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.clas
     Verdict,
     causes,
     classify,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.group_state import (
+    GROUP_STATE,
+    group_state,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.log import Tail
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.probe import (
@@ -64,6 +73,7 @@ class Places:
     etc_dir: str = "/etc/vllm"
     unit_dir: str = "/etc/systemd/system"
     state_dir: str = "/var/lib/vllm"
+    run_dir: str = "/run/vllm"
 
 
 def names_in(listed: Iterable[str], pattern: str) -> set[str]:
@@ -158,6 +168,30 @@ def release_of(proved: str | None) -> str | None:
         return None
 
 
+def engine_of(proved: str | None, verified: str | None) -> dict[str, Any] | None:
+    """What the engine measured at the start that was verified, and what the plan had predicted.
+
+    Args:
+        proved: The record's file.
+        verified: The file of the last verification that passed.
+
+    Returns:
+        `measured` and `predicted`, each in bytes and tokens; `None` where nothing was measured, or
+        of another deployment than the present one.
+    """
+    try:
+        current, found = json.loads(proved or "")["current"], json.loads(verified or "")
+        if found["fingerprint"] != current["fingerprint"] or not found["engine"]:
+            return None
+        length = {"max_model_len": found["max_model_len"]} if found["max_model_len"] else {}
+        return {
+            "measured": {**found["engine"], **length},
+            "predicted": dict((current.get("expected") or {}).get("predicted") or {}),
+        }
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
 class Instance:
     """One instance, looked at again and again.
 
@@ -178,6 +212,8 @@ class Instance:
         self._patience = patience
         text = read_file(os.path.join(places.etc_dir, f"{name}.yaml"))
         self.config = None if text is None else read_config(text)
+        # It computes for another host, which answers.
+        self.is_follower = (self.config or {}).get("headless") is True
         self._sampler: Sampler | None = None
         self._group: str | None = None
         self._questions: Questions | None = None
@@ -205,7 +241,7 @@ class Instance:
         group = show.get("ControlGroup", "")
         if self._sampler is None or group != self._group:
             self._group = group
-            address = None if self.config is None else address_of(self.config, None)
+            address = self._address()
             self._sampler = Sampler(address, cgroup=group or "/", instance=self.name)
         began = started(show)
         if began != self._began:  # another run: what was seen of the one before is no past of it
@@ -214,6 +250,20 @@ class Instance:
             self._questions = None
             self.samples.clear()
         return self._sampler
+
+    def _address(self) -> Address | None:
+        """Where it answers; `None` where it does not."""
+        silent = self.config is None or self.is_follower
+        return None if silent else address_of(self.config or {}, None)
+
+    def group(self) -> dict[str, Any] | None:
+        """What its supervisor says of the hosts that it spans; `None` for one host alone."""
+        if "nnodes" not in (self.config or {}):
+            return None
+        return group_state(
+            read_file(os.path.join(self._places.run_dir, self.name, GROUP_STATE)),
+            number(str((self.config or {}).get("node-rank"))),
+        )
 
     def _ask(self) -> None:
         """Ask for a token, with the key of the present run, which was made before it listened."""
@@ -247,16 +297,45 @@ class Instance:
         """What it is doing, by all that was seen."""
         if not self.is_known and not any(sample.strays for sample in self.samples[-1:]):
             return Verdict(STOPPED, "it is not deployed", remedy="Run site.yml.")
+        without = self._told_on_demand()
+        if without is not None:
+            return without
         verdict = classify(self.samples, self.log(), limits)
         says = self.show.get("StatusText", "")
-        if verdict.state == HUNG_AT_START and says.startswith(WAITS):
+        group = self.group() if self.is_follower else None
+        if group is not None and verdict.state in SERVING:
+            told = f"rank {group['rank']} of {self.name}, which {group['leader']} serves"
+            return dataclasses.replace(verdict, summary=told)
+        # Whether a group hangs is its leader's to see.
+        waits = says.startswith(WAITS) or group is not None
+        if verdict.state == HUNG_AT_START and waits:
             # Between two attempts, or until a device is there: no server that could work.
             return Verdict(STARTING, says, verdict.evidence)
         vague = (None, "unknown", "killed")
+        said = last_words(self.show) if verdict.state == CRASHED else None
+        if said is not None and said.cause in GPU_CAUSES:
+            return said  # the driver has told it of this instance's own cards
         if verdict.state == CRASHED and verdict.cause in (*vague, *causes().VAGUE):
             # The supervisor has seen it from within; else the reason stands before a flood.
             return last_words(self.show) or classify(self.samples, self._long_log(), limits)
         return verdict
+
+    def _told_on_demand(self) -> Verdict | None:
+        """What the supervisor of an instance on demand says of a server that does not serve.
+
+        Its unit is active without one, too; `None` where it serves, or is no such instance.
+        """
+        if "uds" not in (self.config or {}) or self.show.get("ActiveState") != "active":
+            return None
+        try:
+            path = os.path.join(self._places.run_dir, self.name, "state.json")
+            told = json.loads(read_file(path) or "")
+            state, summary = str(told["state"]), str(told["summary"])
+        except (ValueError, LookupError, TypeError):
+            return None
+        if state == health.SERVING:
+            return None
+        return Verdict(ASLEEP if state == ASLEEP else STARTING, summary)
 
     def _long_log(self) -> list[str]:
         """What the supervisor would keep of a long log."""
@@ -281,9 +360,10 @@ class Instance:
             lines: How many lines of its log to add where it does not serve.
         """
         now = self.samples[-1] if self.samples else Sample(0.0)
-        proved = os.path.join(self._places.state_dir, "proved", f"{self.name}.json")
+        proved = read_file(os.path.join(self._places.state_dir, "proved", f"{self.name}.json"))
+        verified = os.path.join(self._places.state_dir, "verified", f"{self.name}.json")
         config = self.config or {}
-        address = address_of(config, None) if self.config is not None else None
+        address = self._address()
         return {
             "name": self.name,
             "unit": self.unit,
@@ -295,8 +375,10 @@ class Instance:
             "cause": verdict.cause,
             "percent": verdict.percent,
             "url": None if address is None else own_url(address),
-            "model": None if address is None else address.model,
-            "release": release_of(read_file(proved)),
+            "model": address_of(config, None).model if self.config is not None else None,
+            "group": self.group(),
+            "release": release_of(proved),
+            "engine": engine_of(proved, read_file(verified)),
             "active_state": now.active_state,
             "sub_state": now.sub_state,
             "enabled": os.path.islink(os.path.join(self._places.unit_dir, _ENABLED, self.unit)),

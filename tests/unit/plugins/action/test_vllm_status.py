@@ -26,8 +26,8 @@ def test_a_host_is_sent_causes_only_where_a_server_has_ended(
 
     def execute(module_name: str, module_args: dict[str, Any], task_vars: Any) -> dict[str, Any]:
         asked.append(module_args)
-        if has_ended and "supervisor_archive" not in module_args:
-            return {"failed": True, "msg": "why", "needs_supervisor": True}
+        if has_ended and "code_archive" not in module_args:
+            return {"failed": True, "msg": "why", "needs_code": True}
         return {"changed": False, "instances": []}
 
     def make() -> None:
@@ -40,11 +40,11 @@ def test_a_host_is_sent_causes_only_where_a_server_has_ended(
     plugin._connection = SimpleNamespace(_shell=shell)
     plugin._execute_module = execute
     plugin._make_tmp_path = make
-    plugin._transfer_data = lambda path, data: (tmp_path / "supervisor.zip").write_bytes(data)
+    plugin._transfer_data = lambda path, data: (tmp_path / "code.zip").write_bytes(data)
     plugin._fixup_perms2 = lambda paths: None
     assert plugin.run(task_vars={}) == {"changed": False, "instances": []}
-    sent = str(tmp_path / "supervisor.zip")
-    again = [{"lines": 5, "supervisor_archive": sent}] if has_ended else []
+    sent = str(tmp_path / "code.zip")
+    again = [{"lines": 5, "code_archive": sent}] if has_ended else []
     assert asked == [{"lines": 5}, *again]
     if has_ended:
         assert "supervisor/causes.py" in zipfile.ZipFile(sent).namelist()

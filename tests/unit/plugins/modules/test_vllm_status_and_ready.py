@@ -21,7 +21,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils import (
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.status import instances
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_ready, vllm_status
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils import code
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
 
 IDLE = b"vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\n"
@@ -135,24 +135,24 @@ def test_nothing_is_deployed(site):
 
 def test_systemd_does_not_answer(site):
     site.answers = False
-    site.configure("chat", 1)
+    site.configure("a-chat", 1)
     (found,) = site.call(vllm_status)["instances"]
     assert found["serves"] is False
 
 
 def test_an_instance_that_answers(site, server):
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = {**ACTIVE, "MainPID": "1", "NRestarts": "0"}
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "MainPID": "1", "NRestarts": "0"}
     (found,) = site.call(vllm_status)["instances"]
     assert (found["state"], found["serves"], found["remedy"]) == ("ready", True, None)
-    assert found["model"] == "chat"
+    assert found["model"] == "a-chat"
     assert found["url"] == f"http://127.0.0.1:{server.server_address[1]}"
     assert server.asked == ["/v1/completions"]
 
 
 def test_a_failed_unit_with_the_cause_from_its_log(site):
-    site.configure("chat", 1)
-    site.units["vllm@chat.service"] = FAILED
+    site.configure("a-chat", 1)
+    site.units["vllm@a-chat.service"] = FAILED
     site.journal["_SYSTEMD_INVOCATION_ID=abc"] = UNKNOWN_FLAG
     (found,) = site.call(vllm_status)["instances"]
     assert (found["state"], found["cause"]) == ("crashed", "unknown_flag")
@@ -165,25 +165,25 @@ def test_the_causes_are_asked_for_only_where_a_server_has_ended(site, monkeypatc
     name = f"{supervisor_package.__name__}.causes"
     monkeypatch.setattr(supervisor_package, "causes", supervisor_package.causes)
     monkeypatch.setitem(sys.modules, name, None)
-    site.configure("chat", 1)
+    site.configure("a-chat", 1)
     assert site.call(vllm_status)["instances"][0]["state"] == "stopped"
 
-    site.units["vllm@chat.service"] = FAILED
+    site.units["vllm@a-chat.service"] = FAILED
     site.journal["_SYSTEMD_INVOCATION_ID=abc"] = UNKNOWN_FLAG
     asks = site.call(vllm_status)
-    assert (asks["failed"], asks["needs_supervisor"]) == (True, True)
+    assert (asks["failed"], asks["needs_code"]) == (True, True)
 
-    sent = tmp_path / "supervisor.zip"
-    sent.write_bytes(supervisor.archive())
+    sent = tmp_path / "code.zip"
+    sent.write_bytes(code.archive())
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(supervisor_package, "__path__", [])
-    (found,) = site.call(vllm_status, supervisor_archive=str(sent))["instances"]
+    (found,) = site.call(vllm_status, code_archive=str(sent))["instances"]
     assert (found["state"], found["cause"]) == ("crashed", "unknown_flag")
     assert sys.modules[name].__file__ == str(sent / "supervisor" / "causes.py")
 
 
 def test_wanted_and_not_there(site):
-    (found,) = site.call(vllm_status, wanted=["chat"])["instances"]
+    (found,) = site.call(vllm_status, wanted=["a-chat"])["instances"]
     assert (found["state"], found["summary"]) == ("stopped", "it is not deployed")
 
 
@@ -195,8 +195,8 @@ def test_a_unit_without_files_is_found_all_the_same(site):
 
 def test_an_engine_that_does_not_answer_is_told_within_the_patience(site, server):
     server.go_on.clear()
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = {**ACTIVE, "MainPID": "1"}
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "MainPID": "1"}
     began = time.monotonic()
     (found,) = site.call(vllm_status, patience=2)["instances"]
     assert time.monotonic() - began < 10
@@ -206,19 +206,19 @@ def test_an_engine_that_does_not_answer_is_told_within_the_patience(site, server
 
 
 def test_ready_at_once(site, server):
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = {**ACTIVE, "MainPID": "1"}
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "MainPID": "1"}
     result = site.call(vllm_ready, timeout=20)
     assert result["changed"] is False
     assert result["instances"][0]["ready_seconds"] < 10
 
 
 def test_it_becomes_ready_meanwhile(site, server):
-    site.configure("chat", server.server_address[1])
-    unit = site.units["vllm@chat.service"] = {**ACTIVE, "ActiveState": "activating"}
+    site.configure("a-chat", server.server_address[1])
+    unit = site.units["vllm@a-chat.service"] = {**ACTIVE, "ActiveState": "activating"}
     timer = threading.Timer(2.0, lambda: unit.update(ActiveState="active"))
     timer.start()
-    result = site.call(vllm_ready, timeout=20, instances=["chat"])
+    result = site.call(vllm_ready, timeout=20, instances=["a-chat"])
     timer.join()
     assert result["instances"][0]["ready_seconds"] >= 1
 
@@ -226,8 +226,8 @@ def test_it_becomes_ready_meanwhile(site, server):
 def test_each_run_is_asked_with_its_own_key(site, server, monkeypatch):
     """A new key is in force from the restart on; before a run has begun its key is nowhere."""
     server.key = "new"
-    site.configure("chat", server.server_address[1])
-    unit = site.units["vllm@chat.service"] = {
+    site.configure("a-chat", server.server_address[1])
+    unit = site.units["vllm@a-chat.service"] = {
         **ACTIVE,
         "ActiveState": "deactivating",
         "InvocationID": "one",
@@ -246,20 +246,20 @@ def test_each_run_is_asked_with_its_own_key(site, server, monkeypatch):
 
 def test_a_key_that_nobody_knows(site, server):
     server.key = "secret"
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = {**ACTIVE, "MainPID": "1"}
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "MainPID": "1"}
     result = site.call(vllm_ready, timeout=20)
     assert "it wants an API key that is not in its environment" in result["msg"]
 
 
 def test_the_failure_says_why_and_what_to_do(site):
-    site.configure("chat", 1)
-    site.units["vllm@chat.service"] = FAILED
+    site.configure("a-chat", 1)
+    site.units["vllm@a-chat.service"] = FAILED
     site.journal["_SYSTEMD_INVOCATION_ID=abc"] = UNKNOWN_FLAG
-    result = site.call(vllm_ready, timeout=20, instances=["chat"])
+    result = site.call(vllm_ready, timeout=20, instances=["a-chat"])
     assert result["failed"] is True
     for part in (
-        "vllm@chat.service: crashed",
+        "vllm@a-chat.service: crashed",
         "vLLM does not know one of its arguments",
         "exit status 2",
         "Remedy: Correct extra_args",
@@ -269,35 +269,35 @@ def test_the_failure_says_why_and_what_to_do(site):
 
 
 def test_the_endpoint_record_says_whether_it_is_ready(site, server):
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = ACTIVE
-    record = site.path / "etc/chat.endpoint.json"
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = ACTIVE
+    record = site.path / "etc/a-chat.endpoint.json"
 
     def says(**arguments):
-        result = site.call(vllm_ready, timeout=20, instances=["chat"], **arguments)
+        result = site.call(vllm_ready, timeout=20, instances=["a-chat"], **arguments)
         return result["changed"], json.loads(record.read_text())
 
-    verified = {"schema": 1, "instance": "chat", "state": "verified"}
+    verified = {"schema": 1, "instance": "a-chat", "state": "verified"}
     record.write_text(json.dumps(verified))
     assert says() == (False, verified)
     assert says(publish=True, _ansible_check_mode=True) == (False, verified)
     # A token proves no truth: vllm_verify says that it is verified again.
     assert says(publish=True) == (True, {**verified, "state": "starting"})
-    site.units["vllm@chat.service"] = FAILED
+    site.units["vllm@a-chat.service"] = FAILED
     assert says(publish=True) == (True, {**verified, "state": "failed"})
     assert says() == (False, {**verified, "state": "failed"})
 
 
 def test_without_an_endpoint_record_none_is_made(site, server):
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = ACTIVE
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = ACTIVE
     assert site.call(vllm_ready, timeout=20, publish=True)["changed"] is False
-    assert not (site.path / "etc/chat.endpoint.json").exists()
+    assert not (site.path / "etc/a-chat.endpoint.json").exists()
 
 
 def test_a_restart_between_two_looks_is_a_failure_of_the_run_before(site, monkeypatch):
-    site.configure("chat", 1)
-    unit = site.units["vllm@chat.service"] = {
+    site.configure("a-chat", 1)
+    unit = site.units["vllm@a-chat.service"] = {
         **ACTIVE,
         "ActiveState": "activating",
         "NRestarts": "0",
@@ -318,14 +318,14 @@ def test_a_restart_between_two_looks_is_a_failure_of_the_run_before(site, monkey
 
 
 def test_the_time_is_over(site):
-    site.configure("chat", 1)
-    site.units["vllm@chat.service"] = {**ACTIVE, "ActiveState": "activating", "InvocationID": "x"}
+    site.configure("a-chat", 1)
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "ActiveState": "activating", "InvocationID": "x"}
     site.journal["_SYSTEMD_INVOCATION_ID=x"] = (
         "(EngineCore_DP0 pid=5) Loading safetensors checkpoint shards:  50% Completed | 2/4"
     )
     result = site.call(vllm_ready, timeout=1)
     assert result["failed"] is True
-    assert "vllm@chat.service: loading, not ready after" in result["msg"]
+    assert "vllm@a-chat.service: loading, not ready after" in result["msg"]
     assert "it loads the weights, 50 %" in result["msg"]
 
 
@@ -336,15 +336,15 @@ def test_the_time_is_over(site):
 def test_a_supervisor_that_waits_before_a_start_does_not_hang(site, monkeypatch, says, state):
     hung = instances.Verdict("hung at start", "done nothing", ("CPU 0.00 cores",), "Restart")
     monkeypatch.setattr(instances, "classify", lambda *_: hung)
-    site.configure("chat", 1)
-    site.units["vllm@chat.service"] = {**ACTIVE, "ActiveState": "activating", "StatusText": says}
+    site.configure("a-chat", 1)
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "ActiveState": "activating", "StatusText": says}
     result = site.call(vllm_ready, timeout=2, stall=1)
     assert result["instances"][0]["state"] == state
 
 
 def test_check_mode_looks_once_and_does_not_fail(site):
-    site.configure("chat", 1)
-    site.units["vllm@chat.service"] = FAILED
+    site.configure("a-chat", 1)
+    site.units["vllm@a-chat.service"] = FAILED
     result = site.call(vllm_ready, timeout=600, _ansible_check_mode=True)
     assert "failed" not in result
     assert result["instances"][0]["state"] == "crashed"
@@ -373,7 +373,7 @@ def test_what_the_supervisor_said_counts_for_the_run_it_ended(tmp_path, monkeypa
     }
     monkeypatch.setattr(instances, "read_file", lambda _: json.dumps(said))
     began = int((time.monotonic() - 100) * 1e6)
-    show = {"RuntimeDirectory": "vllm/chat", "ExecMainStartTimestampMonotonic": str(began)}
+    show = {"RuntimeDirectory": "vllm/a-chat", "ExecMainStartTimestampMonotonic": str(began)}
     verdict = instances.last_words(show)
     assert (None if verdict is None else verdict.state) == told
 
@@ -384,12 +384,25 @@ def test_what_the_supervisor_said_is_not_to_be_read(monkeypatch, text):
     assert instances.last_words({"RuntimeDirectory": "x"}) is None
 
 
+@pytest.mark.parametrize(("said", "told"), [("gpu_lost", "gpu_lost"), ("unknown", "unknown_flag")])
+def test_a_card_that_the_supervisor_saw_lost_counts_more_than_the_log(
+    site, monkeypatch, said, told
+):
+    site.configure("a-chat", 1)
+    site.units["vllm@a-chat.service"] = FAILED
+    site.journal["_SYSTEMD_INVOCATION_ID=abc"] = UNKNOWN_FLAG
+    last = instances.Verdict("crashed", "the GPU is lost", ("Xid 79",), "Reboot", cause=said)
+    monkeypatch.setattr(instances, "last_words", lambda _show: last)
+    [found] = site.call(vllm_status)["instances"]
+    assert found["cause"] == told
+
+
 # -- the table ------------------------------------------------------------------------------------
 
 
 def test_the_table(site, server):
-    site.configure("chat", server.server_address[1])
-    site.units["vllm@chat.service"] = {**ACTIVE, "MainPID": "1"}
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "MainPID": "1"}
     site.units["vllm@old.service"] = FAILED
     site.journal["_SYSTEMD_INVOCATION_ID=abc"] = UNKNOWN_FLAG
     found = site.call(vllm_status)["instances"]
@@ -397,7 +410,7 @@ def test_the_table(site, server):
     assert lines[0].split() == (
         ["HOST", "INSTANCE", "STATE", "SINCE", "REQUESTS", "MEMORY", "GPU", "VLLM", "ADDRESS"]
     )
-    assert lines[1].split()[:5] == ["two", "chat", "ready", "-", "0+0"]
+    assert lines[1].split()[:5] == ["two", "a-chat", "ready", "-", "0+0"]
     assert lines[2].split()[:3] == ["two", "old", "crashed"]
     assert "one has none." in lines
     assert (
@@ -406,6 +419,78 @@ def test_the_table(site, server):
     assert "    vllm: error: unrecognized arguments: --max-modle-len" in lines
 
 
+def test_what_the_engine_measured_is_shown_beside_what_was_predicted(site, server):
+    site.configure("a-chat", server.server_address[1])
+    site.units["vllm@a-chat.service"] = {**ACTIVE, "MainPID": "1"}
+    predicted = {"weights_bytes": 15 << 30, "kv_cache_tokens": 90704, "max_model_len": 90704}
+    proved = {
+        "current": {
+            "release": "0.26.0",
+            "fingerprint": "f",
+            "expected": {"key": "k", "for": {}, "predicted": predicted},
+        }
+    }
+    engine = {"weights_bytes": 15 << 30, "kv_cache_tokens": 90608}
+    verified = {"fingerprint": "f", "max_model_len": 90608, "engine": engine}
+    (site.path / "state/proved/a-chat.json").write_text(json.dumps(proved))
+    (site.path / "state/verified").mkdir()
+    (site.path / "state/verified/a-chat.json").write_text(json.dumps(verified))
+    (one,) = site.call(vllm_status)["instances"]
+    assert one["engine"] == {
+        "measured": {**engine, "max_model_len": 90608},
+        "predicted": predicted,
+    }
+    assert status_table({"a": [one]}).splitlines()[-1] == (
+        "a a-chat: weights 15.0 GiB (predicted 15.0 GiB, +0.0 %); KV tokens 90,608 (predicted "
+        "90,704, -0.1 %); context 90,608 (predicted 90,704, -0.1 %)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("proved", "verified"),
+    [
+        (None, None),
+        ('{"current": {"fingerprint": "f"}}', None),
+        # Of another deployment, and of a collection that read no log yet.
+        ('{"current": {"fingerprint": "f"}}', '{"fingerprint": "g", "engine": {"a": 1}}'),
+        ('{"current": {"fingerprint": "f"}}', '{"fingerprint": "f", "max_model_len": 1}'),
+        ("[]", "[]"),
+    ],
+)
+def test_nothing_is_shown_of_what_was_not_measured(proved, verified):
+    assert instances.engine_of(proved, verified) is None
+
+
 def test_the_table_of_nothing():
     assert status_table({"one": [], "two": []}) == "No vLLM instance is deployed on: one, two"
     assert status_table({}) == "No vLLM instance is deployed on: no host"
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "serves"),
+    [
+        ({"state": "asleep", "summary": "it is asleep"}, "asleep", True),
+        ({"state": "starting", "summary": "it has not computed a token yet"}, "starting", False),
+        ({"state": "put out", "summary": "it is put out"}, "starting", False),
+    ],
+)
+def test_one_on_demand_is_what_its_supervisor_says(site, said, state, serves):
+    run = site.path / "run" / "a"
+    run.mkdir(parents=True)
+    (run / "state.json").write_text(json.dumps(said))
+    site.configure("a", 8000)
+    with (site.path / "etc" / "a.yaml").open("a") as stream:
+        stream.write(f'uds: "{run}/server.sock"\n')
+    places = instances.Places(
+        str(site.path / "etc"), str(site.path), str(site.path), str(run.parent)
+    )
+    # The unit has been active for days; there is no server that could hang.
+    show = {**ACTIVE, "ExecMainStartTimestampMonotonic": "1", "MainPID": "1"}
+    instance = instances.Instance("a", lambda _command: (0, "", ""), places, 1.0)
+    instance.look(show, ask=True)
+    described = instance.describe(instance.verdict(instances.Limits()), lines=0)
+    assert (described["state"], described["serves"]) == (state, serves)
+    assert not instance.has_asked
+    waiting = vllm_ready.Waiting(instance, instances.Limits(), 60)
+    waiting.look(show, elapsed=5.0)
+    assert (waiting.ready_seconds is not None, waiting.why) == (serves, None)

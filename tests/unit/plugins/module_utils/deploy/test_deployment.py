@@ -111,6 +111,35 @@ def test_a_truthful_health_needs_no_restart_of_what_was_started_before_it_came()
     assert off.fingerprint != make().fingerprint  # an older supervisor does not know the option
 
 
+def test_what_follows_of_a_lost_card_needs_no_restart_where_it_is_the_default() -> None:
+    card = ["/dev/nvidia0"]
+    assert on(card, gpu_lost="fail") == on(card)
+    allowed = on(card, gpu_lost="restart")
+    assert "--gpu-lost=restart" in allowed.command
+    assert "StateDirectory=vllm/lost/" in allowed.drop_in_text
+    assert allowed.fingerprint != on(card).fingerprint
+    assert on(gpu_lost="restart") == make()  # it has no card
+
+
+def test_what_sleeps_is_told_to_the_supervisor_and_to_the_broker() -> None:
+    demand = {"share": "s", "idle_after": 9, "wake_timeout": 9, "size": {"G": 8}, "room": {"G": 9}}
+    config = {**WANTED["config"], "uds": "/run/vllm/a/server.sock"}
+    stops = make(on_demand=demand, config=config)
+    assert not [word for word in stops.command if word.startswith("--sleep")]
+    sleep = {"sleep_level": 1, "asleep": {"G": 1}, "sleep_memory": 123}
+    sleeps = make(on_demand={**demand, **sleep}, config=config)
+    assert "--sleep-level=1" in sleeps.command
+    assert "--sleep-memory=123" in sleeps.command
+    assert json.loads(sleeps.demand_text or "")["asleep"] == {"G": 1}
+    assert sleeps.fingerprint != stops.fingerprint
+    # A model that is now known to take more of the host's memory is no reason for a start.
+    sleep["sleep_memory"] = 124
+    more = make(on_demand={**demand, **sleep}, config=config)
+    assert more.fingerprint == sleeps.fingerprint
+    # The server is opened for that by the supervisor alone, which guards it.
+    assert "VLLM_SERVER_DEV_MODE" not in sleeps.drop_in_text
+
+
 def test_a_server_on_the_cpu_opens_no_device_and_waits_for_none() -> None:
     assert "DevicePolicy=closed\n" in make().drop_in_text
     assert "DeviceAllow" not in make().drop_in_text

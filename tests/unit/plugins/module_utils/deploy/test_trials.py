@@ -9,6 +9,9 @@ import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy import trials
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.causes import CAUSES
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
+    BY_FIGURES,
+)
 
 INSTANCE: dict[str, Any] = {
     "name": "a",
@@ -82,4 +85,4 @@ def test_the_reasons_are_told() -> None:
 
 
 def test_the_causes_that_end_a_trial_are_causes() -> None:
-    assert {cause.name for cause in CAUSES} >= trials.NOT_THE_BACKENDS
+    assert {*BY_FIGURES, *(cause.name for cause in CAUSES)} >= trials.NOT_THE_BACKENDS

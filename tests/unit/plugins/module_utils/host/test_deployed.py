@@ -44,8 +44,19 @@ def systemd(files, show=SHOW, **more):
 
 def test_nothing_is_deployed_and_nothing_is_started():
     host = systemd({})
-    assert Deployed(host).result() == {"tools": None, "releases": [], "instances": {}}
+    assert Deployed(host).result() == {
+        "tools": None,
+        "releases": [],
+        "instances": {},
+        "measured": [],
+        "power_unit": False,
+    }
     assert host.started == []
+
+
+def test_a_unit_that_limits_the_power_of_cards():
+    host = FakeHost({"/etc/systemd/system/vllm-power.service": "[Service]\n"})
+    assert Deployed(host).result()["power_unit"] is True
 
 
 def test_releases():

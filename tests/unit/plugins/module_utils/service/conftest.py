@@ -29,6 +29,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.environm
     read_environment_file,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.systemd import FINGERPRINT
+from ansible_collections.compute_plane.vllm.plugins.module_utils.service.brokers import Brokers
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.change import Changes
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import (
     StartFailed,
@@ -75,6 +76,7 @@ class Systemd(Manager):
         ends: Fingerprints of servers that end by themselves, with the cause that their supervisor
             tells; `None` for one that tells nothing.
         hangs: Fingerprints of servers that never become active.
+        log: What the journal has of a unit.
         done: The commands, in order.
     """
 
@@ -84,6 +86,7 @@ class Systemd(Manager):
         self.ends: dict[str, str | None] = {}
         self.hangs: set[str] = set()
         self.done: list[str] = []
+        self.log = "INFO 11-22 22:05:28 [model.py:530] the last words\n"
         self.state, self.since = "inactive", 0.0
         self.server: str | None = None
         self.key: str | None = None
@@ -92,7 +95,7 @@ class Systemd(Manager):
         if command[0] in ("systemd-analyze", "systemd-sysusers"):
             return 0, "", ""
         assert command[0] == "journalctl"
-        return 0, "INFO 11-22 22:05:28 [model.py:530] the last words\n", ""
+        return 0, self.log, ""
 
     def systemctl(self, *arguments: str, check: bool = True) -> str:
         self.done.append(" ".join(arguments))
@@ -199,7 +202,10 @@ class Host:
         self.starter = Starter(self.installed, self.systemd, progress, 600, self.time.clock)
         self.prover = Truth(self.installed, {}, progress, print)
         self.prover.untrue, self.prover.brief, self.prover.proved = set(), None, []
-        self.changes = Changes(self.installed, self.systemd, self.starter, self.prover, progress)
+        brokers = Brokers(self.paths, self.systemd, "[Service]\nType=notify\n")
+        self.changes = Changes(
+            self.installed, self.systemd, self.starter, self.prover, progress, brokers
+        )
 
     def deployment(self, length: int = 1024, **changes: Any) -> Deployment:
         """A deployment of the instance `m`, told from others by its context length."""

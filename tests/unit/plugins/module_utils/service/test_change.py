@@ -17,8 +17,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_c
     EndpointError,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.deployment import Record
+from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.measured import read_rows
 from ansible_collections.compute_plane.vllm.plugins.module_utils.deploy.trials import read_trials
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.failures import TaskFailed
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify.whole import measured_path
 
 from .conftest import UNIT
 
@@ -75,6 +77,41 @@ def test_what_is_not_proved_is_replaced_by_what_was(host: Host, way: str) -> Non
     assert (host.systemd.server, host.on_disk()) == (one.fingerprint, 1024)
     assert host.changes.record("m") == Record(one)
     assert host.endpoint_state() == "verified"
+
+
+def test_what_the_engine_measured_before_it_failed_is_kept_for_the_next_plan(host: Host) -> None:
+    """0.14.1, vllm/v1/core/kv_cache_utils.py, _check_enough_kv_cache_memory: too long a context."""
+    expected = {"key": "k", "for": {"model": "/srv/m"}, "predicted": {"budget_bytes": 20 << 30}}
+    one = host.deployment(expected=expected)
+    host.systemd.ends[one.fingerprint] = "kv_cache_too_small"
+    host.systemd.log = (
+        "(EngineCore_DP0 pid=9) INFO 11-23 01:22:43 [gpu_worker.py:358] Available KV cache memory: "
+        "2.00 GiB\n(EngineCore_DP0 pid=9) ERROR 11-23 01:22:43 [core.py:935] ValueError: To serve "
+        "at least one request with the models's max seq len (32768), (4.0 GiB KV cache is needed"
+    )
+    with pytest.raises(TaskFailed):
+        host.changes.change(one)
+    (row,) = read_rows(Path(measured_path(host.paths.state_dir)).read_text())
+    assert (row["key"], row["is"], row["beside_bytes"]) == (
+        "k",
+        {"kv_cache_bytes": 2 << 30},
+        18 << 30,
+    )
+
+
+def test_without_an_expectation_nothing_is_kept(host: Host) -> None:
+    one = host.deployment()
+    host.systemd.ends[one.fingerprint] = None
+    host.systemd.log = "INFO [gpu_worker.py:358] Available KV cache memory: 2.00 GiB"
+    with pytest.raises(TaskFailed):
+        host.changes.change(one)
+    assert not Path(measured_path(host.paths.state_dir)).exists()
+
+
+def test_another_expectation_alone_is_no_change(host: Host) -> None:
+    one = host.deployment(expected={"key": "k", "for": {}, "predicted": {"budget_bytes": 1}})
+    two = host.deployment(expected={"key": "k", "for": {}, "predicted": {"budget_bytes": 2}})
+    assert (one, one.fingerprint) == (two, two.fingerprint)
 
 
 def test_a_first_one_that_is_not_proved_is_stopped(host: Host) -> None:

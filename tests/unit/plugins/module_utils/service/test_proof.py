@@ -36,6 +36,8 @@ PARAMS: dict[str, Any] = {
     "suite": ["health", "chinese", "multi_turn"],
     "questions": [{"name": "capital", "prompt": "The capital?", "expect": "Paris"}],
     "ability": "warning",
+    "thinking_tokens": 4096,
+    "thinking_seconds": 300,
     "tools_path": sys.prefix,
     "answer_timeout": 5,
 }

@@ -25,6 +25,7 @@ OURS = [
     "/etc/vllm/one.env",
     "/etc/vllm/one.endpoint.json",
     "/opt/vllm/.lock",
+    "/opt/vllm/monitoring/collector.py",
     "/opt/vllm/releases/0.14.1-cpu-3f1d0a9be2c4/lib/python3.11/site-packages/vllm/__init__.py",
     "/opt/vllm/tools-0123456789ab/bin/uv",
     "/opt/vllm/supervisor/0123456789ab.pyz",
@@ -131,8 +132,8 @@ def test_models_that_are_to_go_go_where_they_are_ours(host: Host, decide: Any) -
         # Not named as a hub of ours any more.
         sorted(
             [*(one for one in DIRECTORIES if one != "/opt/vllm"), "/var/lib/vllm"]
-            + [f"/opt/vllm/{one}" for one in (".lock", "cache", "own", "releases", "supervisor")]
-            + ["/opt/vllm/tools", "/opt/vllm/tools-0123456789ab"]
+            + [f"/opt/vllm/{one}" for one in (".lock", "cache", "monitoring", "own", "releases")]
+            + [f"/opt/vllm/{one}" for one in ("supervisor", "tools", "tools-0123456789ab")]
         ),
         {"/opt/vllm/hub": "models"},
     )

@@ -31,7 +31,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervi
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_rollback, vllm_service
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils import code, supervisor
 
 from .conftest import GROUP, UNIT, Asked, Host
 
@@ -55,6 +55,7 @@ class Module:
             **{name: option.get("default") for name, option in services.ARGUMENTS.items()},
             **dataclasses.asdict(host.paths),
             "user": GROUP,
+            "batch": [],
             **params,
         }
 
@@ -124,6 +125,7 @@ def site(length: int = 1024, venv: str = "/opt/vllm/releases/r1", **changes: Any
         "starts": 5,
         "keep_supervisor": True,
         "truthful_health": True,
+        "gpu_lost": "fail",
         "device_policy": "closed",
         **changes,
     }
@@ -266,19 +268,19 @@ def test_a_host_without_the_supervisor_asks_for_it_once_and_has_changed_nothing(
     monkeypatch.setattr(files, "OWNER", os.geteuid())
     monkeypatch.setattr(files, "GROUP", GROUP)
     tell(host, monkeypatch)
-    sent = tmp_path / "supervisor.zip"
-    sent.write_bytes(supervisor.archive())
-    newest = {"supervisor": supervisor.name(), "supervisor_archive": None}
+    sent = tmp_path / "code.zip"
+    sent.write_bytes(code.archive())
+    newest = {"supervisor": supervisor.name(), "code_archive": None}
     for check in (True, False):
         asks = task(SITE, check=check, **site(), **newest)
-        assert asks["needs_supervisor"]
+        assert asks["needs_code"]
     assert (host.systemd.done, Path(host.paths.etc_dir).exists()) == ([], False)
 
     release = Path(host.paths.releases_dir, "r1")
     release.mkdir(parents=True)
     (release / ".proved.json").write_text("{}")
     venv = str(release)
-    with_it = {**newest, "supervisor_archive": str(sent)}
+    with_it = {**newest, "code_archive": str(sent)}
     assert task(SITE, **site(venv=venv), **with_it)["changed"]
     folder = Path(host.paths.supervisors_dir, supervisor.name())
     assert is_whole(str(folder))
@@ -290,8 +292,8 @@ def test_a_host_without_the_supervisor_asks_for_it_once_and_has_changed_nothing(
     task(SITE, **site(2048, venv=venv), **newest)
     (folder / "supervisor" / "port.py").write_text("cut o")
     done = list(host.systemd.done)
-    assert task(ROLLBACK, instances=[], **newest)["needs_supervisor"]
-    assert task(SITE, **site(2048, venv=venv), **newest)["needs_supervisor"]
+    assert task(ROLLBACK, instances=[], **newest)["needs_code"]
+    assert task(SITE, **site(2048, venv=venv), **newest)["needs_code"]
     assert host.systemd.done == done
     assert task(ROLLBACK, instances=[], **with_it)["changed"]
     assert is_whole(str(folder))
