@@ -32,7 +32,7 @@ demo-down: ## Remove the demo's host and all that belongs to it
 test: env env-hosts model ## Everything that CI runs
 	@scripts/test
 
-lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build, install, ansible-test sanity
+lint: env ## ansible-lint, yamllint, ruff, mypy, argument specs, build, install, ansible-test
 	@scripts/test lint
 
 unit: env ## Unit tests
@@ -63,14 +63,18 @@ bench-first-run: env env-hosts model ## Time a first run phase by phase
 env: ## The controller's environment .venv from its locks; PYTHON=... to choose
 	@scripts/env
 
-env-hosts: ## The Debian packages that throwaway hosts need (root installs them)
+env-hosts: ## The Debian packages that throwaway hosts and integration tests need (root installs them)
 	@scripts/apt-packages tests/hosts/packages.txt
+	@scripts/apt-packages tests/integration/packages.txt
 
 model: env ## The small test model as a Hugging Face directory in the user's cache
 	@python tests/models/smollm2.py
 
 ## Maintain
-.PHONY: build lock lock-controller hosts-clean clean
+.PHONY: build site lock lock-controller hosts-clean clean
+site: env ## The documentation as a site in build/site
+	@scripts/site
+
 build: env ## The collection as an artifact in build/
 	@ansible-galaxy collection build --force --output-path build .
 

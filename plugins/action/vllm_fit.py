@@ -22,6 +22,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import fac
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.fit import (
     fit,
     render_fit,
+    settle,
     with_shipped,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
@@ -87,7 +88,8 @@ class ActionModule(PlanAction):
         """Run the task: the probe, and one more round trip for models that only the Hub knows.
 
         Returns:
-            `fit` (a row a model) and `report`; what failed otherwise.
+            `release`, `problems` (the host's own), `fit` (a row a model) and `report`; what failed
+            otherwise.
         """
         result = ActionBase.run(self, tmp, task_vars)
         arguments = plain(self.validate_argument_spec(argument_spec=ARGUMENTS)[1])
@@ -100,7 +102,7 @@ class ActionModule(PlanAction):
         models, problems = read_models(
             list(fact.mapping(shipped, "models")) if given is None else given
         )
-        if data.release is None:
+        if data.release is None and not data.releases:
             problems.append(f"release: there is no {arguments['release']}")
         if problems:
             return {**result, "failed": True, "msg": "\n".join(problems)}
@@ -119,6 +121,15 @@ class ActionModule(PlanAction):
             if said.get("failed"):
                 return {**result, **said}
             facts = answered(facts, said)
-        rows = fit(arguments, facts, data, models)
-        report = render_fit(rows, str(arguments["release"]))
-        return {**result, "changed": False, "fit": rows, "report": report}
+        settled, data, lacks = settle(arguments, facts, data)
+        release = settled["release"]
+        rows = fit(settled, facts, data, models)
+        report = render_fit(rows, release, lacks)
+        return {
+            **result,
+            "changed": False,
+            "release": release,
+            "problems": lacks,
+            "fit": rows,
+            "report": report,
+        }

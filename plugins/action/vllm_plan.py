@@ -12,6 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.groups import hosts_of
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.hosts import directories
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import (
     answered,
@@ -34,6 +35,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.wanted imp
     Wanted,
     read_wanted,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.probing import probe
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data import (
     default_release,
     default_releases_dir,
@@ -55,11 +57,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "model_hub": {"type": "raw"},
     "model_endpoint": {"type": "raw"},
     "model_token": {"type": "str", "no_log": True},
+    "model_from": {"type": "str"},
     "ask_hub": {"type": "bool", "default": True},
     "hub_facts": {"type": "dict"},
     "python": {"type": "raw"},
     "runtime_venv": {"type": "raw"},
+    "gpu_power_limit": {"type": "raw"},
     "offline": {"type": "bool", "default": False},
+    "group_address": {"type": "str"},
+    "members": {"type": "dict"},
     "verification": {"type": "raw"},
     "endpoint": {"type": "raw"},
     "releases_dir": {"type": "path"},
@@ -102,6 +108,7 @@ def probe_arguments(wanted: Wanted, data: ReleaseData) -> dict[str, Any]:
         "python": pythons,
         "opt_dir": wanted.opt_dir,
         "etc_dir": wanted.etc_dir,
+        "state_dir": wanted.state_dir,
     }
 
 
@@ -193,11 +200,7 @@ class ActionModule(ActionBase):
         self, wanted: Wanted, data: ReleaseData, task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Return what `vllm_probe` says of the host as plain data; a failed result has no facts."""
-        said = self._execute_module(
-            module_name="compute_plane.vllm.vllm_probe",
-            module_args=probe_arguments(wanted, data),
-            task_vars=task_vars,
-        )
+        said = probe(self, probe_arguments(wanted, data), task_vars)
         if said.get("failed") or not fact.mapping(said, "facts"):
             told = f"The host could not be probed: {said.get('msg', 'no facts')}"
             return {**said, "failed": True, "msg": told, "changed": False}
@@ -230,6 +233,8 @@ class ActionModule(ActionBase):
         fail, ask = raw.pop("fail_on_problems"), raw.pop("ask_hub")
         token, told = raw.pop("model_token"), raw.pop("hub_facts")
         raw["has_token"] = bool(token)
+        raw["host_name"] = str((task_vars or {}).get("inventory_hostname", ""))
+        raw["inventory"] = sorted(str(name) for name in (task_vars or {}).get("hostvars", ()))
         given_dir = arguments.get("releases_dir")
         raw["variables"] = variables_of(task_vars or {})
         releases_dir = Path(given_dir) if given_dir else default_releases_dir()
@@ -247,9 +252,12 @@ class ActionModule(ActionBase):
             if said.get("failed"):
                 return {**result, **said}
             facts = answered(facts, said)
-        planned = answer(raw, facts, data, fail)
+        # The plan of a group is whole when the others' have been compared with it.
+        missing = hosts_of(wanted) if wanted.members is None else []
+        planned = answer(raw, facts, data, fail and not missing)
         if not planned.get("failed"):
             planned["hub_questions"] = questions(wanted, facts)
+            planned["group_members"] = missing
         for note in planned.get("plan", {}).get("notes", ()):
             if note["code"] == "release-chosen":  # also where no report is printed
                 host = (task_vars or {}).get("inventory_hostname", "host")

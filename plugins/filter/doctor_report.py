@@ -11,7 +11,7 @@ from typing import Any
 DOCUMENTATION = r"""
 name: doctor_report
 author: compute_plane.vllm contributors (@compute-plane)
-version_added: 0.3.0
+version_added: 1.0.0
 short_description: A report on hosts and their servers without secrets and names
 description:
   - Makes of the facts, the plan and the state of hosts, or of a diagnosis of a log file, one
@@ -64,9 +64,6 @@ _value:
   description: C(document), a dictionary, and C(text), the same for people.
   type: dict
 """
-
-
-FACTS = ("host", "gpu", "nvcc", "pythons", "mounts", "deployed")
 
 
 def instance(one: Mapping[str, Any]) -> dict[str, Any]:

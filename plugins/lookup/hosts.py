@@ -75,6 +75,8 @@ def problem(pattern: str, limit: str | None, hosts: Sequence[str]) -> str:
             f"the limit {limit} has no host of {pattern}, which has {some} — put the host into"
             f" {pattern} in the inventory, or name it with -e vllm_hosts={limit}"
         )
+    if pattern == "vllm_gateway":
+        return "the inventory has no host vllm_gateway — put the gateway into that group (-i)"
     return (
         f"the inventory has no host {pattern} — put the hosts that serve into the group"
         " vllm in the inventory (-i), or name them with -e vllm_hosts=HOST"

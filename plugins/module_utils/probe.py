@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.late import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.gpus import Gpus
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host import (
     models_dir,
@@ -26,17 +27,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.host.toolchain 
 
 
 class Questions(NamedTuple):
-    """What to look at beside the host itself.
-
-    Attributes:
-        paths: Paths whose file systems are asked for; they need not exist.
-        packages: Operating system packages.
-        models: Local model directories.
-        python: Interpreters beside those in /usr/bin and /usr/local/bin.
-        opt_dir: Where tools and releases are deployed.
-        etc_dir: Where instances are configured.
-        service_path: The PATH that the service will have.
-    """
+    """What to look at beside the host itself: options of `vllm_probe`, documented there."""
 
     paths: Sequence[str] = ()
     packages: Sequence[str] = ()
@@ -44,25 +35,23 @@ class Questions(NamedTuple):
     python: Sequence[str] = ()
     opt_dir: str = "/opt/vllm"
     etc_dir: str = "/etc/vllm"
+    state_dir: str = "/var/lib/vllm"
     service_path: str = SERVICE_PATH
 
 
 def collect(host: Host, questions: Questions) -> dict[str, Any]:
     """Reads all facts.
 
-    What needs a program or a driver is started first and collected last, so the whole takes about
-    as long as its slowest part.
-
-    Args:
-        host: The machine.
-        questions: What to look at.
+    What takes long is started first and collected last: all takes as long as the slowest part.
 
     Returns:
-        host, pythons, gpu, nvcc, mounts, ports, packages, models, deployed; each as its reader
-        documents it.
+        Each part as its reader documents it.
+
+    Raises:
+        CodeNeeded: What reads nvidia-smi is needed.
     """
-    gpus = Gpus(host, f"{questions.opt_dir.rstrip('/')}/tools")
-    deployed = Deployed(host, questions.opt_dir, questions.etc_dir)
+    gpus = Gpus(host, lambda: late("gpu.nvidia_smi"), f"{questions.opt_dir.rstrip('/')}/tools")
+    deployed = Deployed(host, questions.opt_dir, questions.etc_dir, questions.state_dir)
     pythons = Pythons(host, questions.python)
     toolchain = Toolchain(host, questions.service_path)
     return {

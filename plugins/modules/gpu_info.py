@@ -192,6 +192,18 @@ gpus:
       description: Power limit in force, in watts.
       type: float
       sample: 350.0
+    power_limit_default_watts:
+      description: The limit that it has after a boot, in watts.
+      type: float
+      sample: 350.0
+    power_limit_least_watts:
+      description: The least that its limit can be set to, in watts; null where it cannot be set.
+      type: float
+      sample: 100.0
+    power_limit_most_watts:
+      description: The most that its limit can be set to, in watts; null where it cannot be set.
+      type: float
+      sample: 366.0
     persistence_mode:
       description: Whether the driver keeps the GPU initialised without users.
       type: bool
@@ -237,6 +249,18 @@ gpus:
       description: Its place on the PCI bus as NVML prints it.
       type: str
       sample: "00000000:01:00.0"
+    peers:
+      description:
+        - How it reaches each other GPU, with V(index), V(path) as C(nvidia-smi topo -m) names it
+          (V(NV4) is four NVLinks; V(PIX), V(PXB), V(PHB), V(NODE) and V(SYS) are ways over PCIe),
+          and V(p2p), whether it reads the other's memory directly. Null where NVML was not asked
+          itself, or not of this GPU.
+      type: list
+      elements: dict
+      sample:
+        - index: 1
+          path: PHB
+          p2p: false
     lost:
       description: Whether it does not answer any more. Only a reboot helps.
       type: bool
@@ -278,6 +302,7 @@ source:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import gpus as gpu
+from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvidia_smi
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
 
 
@@ -291,7 +316,9 @@ def run(module: AnsibleModule, host: Host) -> None:
     params = module.params
     if not params["timeout"] > 0:
         module.fail_json(msg=f"timeout: {params['timeout']} is not a positive number of seconds")
-    reader = gpu.Gpus(host, params["tools"], params["source"], params["timeout"])
+    reader = gpu.Gpus(
+        host, lambda: nvidia_smi, params["tools"], params["source"], params["timeout"]
+    )
     module.exit_json(changed=False, **reader.result())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_diagnose
 short_description: Say why a vLLM server ended, from a log file of it
-version_added: 0.3.0
+version_added: 1.0.0
 description:
   - Reads a log file of any vLLM server, also of one that this collection has not installed, and
     says why it ended and what to do about it, as the supervisor would have.

@@ -28,8 +28,8 @@ options:
     elements: raw
   release:
     description:
-      - The vLLM version; by default the one that the file C(releases/default) of the collection
-        names.
+      - The vLLM version, or C(newest-that-fits); by default the one that the file
+        C(releases/default) of the collection names.
     type: raw
   accelerator:
     description: As in M(compute_plane.vllm.vllm_plan).
@@ -96,6 +96,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+release:
+  description: The vLLM version that the models were planned with.
+  type: str
+  returned: success
+  sample: 0.14.1
+problems:
+  description: What the host lacks whatever the model, as M(compute_plane.vllm.vllm_plan) tells it.
+  type: list
+  elements: dict
+  returned: success
+  sample: []
 fit:
   description: A row for each model, in their order.
   type: list
@@ -131,7 +142,8 @@ fit:
       type: int
       sample: 15231233024
     download_bytes:
-      description: Bytes that would be fetched; null for a directory.
+      description:
+        - Bytes that would be fetched, and that the disk must have room for; null for a directory.
       type: int
       sample: 15231233024
     tokens_per_second:

@@ -117,8 +117,9 @@ options:
       max_model_len:
         description:
           - The longest context, in tokens of prompt and answer together, from 1 to 100000000. The
-            model's own when not given, or what the GPU's memory holds of it. Becomes
-            C(--max-model-len).
+            model's own when not given, or what the GPU's memory holds of it - which vLLM itself
+            finds at each start (V(auto)) where the release tells what it took and the GPU is the
+            instance's alone, and the plan elsewhere. Becomes C(--max-model-len).
         type: int
       gpu_memory_utilization:
         description:
@@ -195,6 +196,56 @@ options:
             defaults of 16 and 1 are too low, C(--max-lora-rank) and C(--max-loras).
         type: dict
         default: {}
+      hosts:
+        description:
+          - The hosts that the instance spans, by their names in the inventory, the one that
+            serves the API first; this host alone when not given. All of them read the same
+            instance. There is one pipeline stage a host, and C(tensor_parallel_size) GPUs share
+            its layers. Becomes C(--pipeline-parallel-size), C(--nnodes) and what belongs to
+            them. See C(docs/groups.md).
+        type: list
+        elements: str
+        default: []
+      group_port:
+        description:
+          - The first of two TCP ports by which the hosts of the instance find each other, from
+            1024 to 65534 - the supervisors', and the engines' (C(--master-port)).
+        type: int
+        default: 29500
+      on_demand:
+        description:
+          - Whether its server is there only while it is asked for. The first request starts it and
+            is answered when it is ready; systemd holds its port meanwhile. Becomes C(--uds). See
+            C(docs/on-demand.md).
+        type: bool
+        default: false
+      idle_after:
+        description:
+          - With C(on_demand), seconds without requests after which its server is
+            put out, from 1 to 2678400.
+        type: int
+        default: 900
+      wake_timeout:
+        description:
+          - With C(on_demand), seconds that a request waits for its server at most,
+            from 1 to 86400; then it is answered 503 with C(Retry-After).
+        type: int
+        default: 300
+      sleep_level:
+        description:
+          - With C(on_demand), how its server is put out, from 0 to 2. V(0) stops it; else it sleeps
+            and goes on running (vLLM's sleep mode), at V(1) with a copy of the weights in the
+            host's memory, at V(2) without one, and reads them again. Becomes
+            C(--enable-sleep-mode). See C(docs/on-demand.md).
+        type: int
+        default: 0
+      share:
+        description:
+          - With C(on_demand), the name of a group of instances that share a place, a
+            GPU most often. One is put out for another where they do not fit it together; without
+            GPUs one is there at a time. An instance on the same GPU without
+            C(on_demand) is never put out. Its own name when not given.
+        type: str
   nvcc:
     description:
       - Whether the CUDA compiler must be V(present) or V(absent) on the host, or may be V(any).
@@ -224,6 +275,11 @@ options:
   model_token:
     description: Token for private and gated models. It reaches only the O(model_endpoint).
     type: str
+  model_from:
+    description:
+      - The host from which models are copied. Where none is named, a group's model is fetched by
+        one member, the leader unless another has it, and copied from there to the others.
+    type: str
   ask_hub:
     description:
       - Whether the host asks the Hub (M(compute_plane.vllm.hf_model_info)) for models that it does
@@ -243,16 +299,32 @@ options:
       - A virtual environment on the host that somebody made and that serves as it is. It needs no
         lock and is never changed.
     type: raw
+  gpu_power_limit:
+    description:
+      - The power limit of the host's GPUs in watts, one number for all or a dictionary of UUID or
+        index to watts. No limit is set when not given.
+    type: raw
   offline:
     description:
       - Whether the host installs from a bundle and has no way out, so that packages of the
         operating system which are missing are a problem.
     type: bool
     default: false
+  group_address:
+    description:
+      - The host's address in the network that it shares with the other hosts of an instance
+        (O(instances[].hosts)).
+    type: str
+  members:
+    description:
+      - The plans of the other hosts of this host's groups (RV(plan)), by host. Without them a
+        group is planned by half, RV(group_members) names them, and problems fail no task yet.
+    type: dict
   verification:
     description:
       - What will prove the endpoints, so that mistakes in it are found now - C(suite),
-        C(questions), C(ability) and C(timeout), as M(compute_plane.vllm.vllm_verify) takes them.
+        C(questions), C(ability), C(timeout), C(thinking_tokens) and C(thinking_seconds), as
+        M(compute_plane.vllm.vllm_verify) takes them.
         JSON schemas in it are checked where the controller's Python has fastjsonschema.
     type: raw
   endpoint:
@@ -338,9 +410,15 @@ problems:
     settings:
       description:
         - The variables of the inventory that the remedy names, in the form of RV(problems[].where),
-          with the values that it gives them. There only where it names any.
+          with the values that it gives them; null leaves a variable out. There only where it names
+          any. When they are set, the problem is gone.
       type: dict
       sample: {"vllm_instances[0].max_model_len": 16384}
+    alternatives:
+      description: Further ways to end the problem that the remedy names, each like C(settings).
+      type: list
+      elements: dict
+      sample: [{"vllm_instances[0].cpu_kvcache_space": 2}]
 msg:
   description: All problems, one a line.
   type: str
@@ -349,7 +427,8 @@ msg:
 plan:
   description:
     - The plan, with the keys C(schema), C(release), C(accelerator), C(problems), C(notes),
-      C(runtime), C(disks), C(instances) and C(removed_instances). C(docs/plan.md) describes them.
+      C(runtime), C(gpu_power), C(disks), C(instances) and C(removed_instances). C(docs/plan.md)
+      describes them.
   type: dict
   returned: when there are no problems, or O(fail_on_problems=false)
   sample:
@@ -370,6 +449,14 @@ hub_questions:
       M(compute_plane.vllm.hf_model_info).
   type: list
   elements: dict
+  returned: when there are no problems, or O(fail_on_problems=false)
+  sample: []
+group_members:
+  description:
+    - Hosts with which this one is in groups and whose plans were not in O(members), so that
+      RV(plan) is not whole.
+  type: list
+  elements: str
   returned: when there are no problems, or O(fail_on_problems=false)
   sample: []
 facts:

@@ -105,7 +105,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import DIRECTORIES
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.directories import (
+    DIRECTORIES,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import Progress
 from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
     publish_state,
@@ -121,6 +123,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor impo
     causes,  # noqa: F401 - sent along: what waits for a start says why it ended
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
+    ASLEEP,
     BAD,
     SERVING,
     STOPPED,
@@ -166,7 +169,9 @@ class Waiting:
         sample = self.instance.look(show, ask=True)
         answer = sample.completion
         self.verdict = self.instance.verdict(self.limits)
-        if sample.active_state == "active" and answer is not None and answer.outcome == "answered":
+        answered = answer is not None and answer.outcome == "answered"
+        is_there = self.instance.is_follower or self.verdict.state == ASLEEP
+        if sample.active_state == "active" and (answered or is_there):
             self.ready_seconds = round(elapsed, 1)
             return
         restarts = sample.restarts or 0

@@ -26,11 +26,12 @@ from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import human_seconds
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
     DIRECTORY,
-    human_seconds,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils import supervisor
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.code import with_code
 
 INTERVAL = 5.0
 """Seconds between two lines of a host."""
@@ -174,42 +175,35 @@ class ProgressAction(ActionBase):
             What it returned.
         """
         path = f"{DIRECTORY}/{uuid.uuid4().hex}.json"
-        reader = ProgressReader(
-            self._connection,
-            path,
-            host_column(variables),
-            calm_interval(len(variables.get("ansible_play_batch", ()))),
-        )
-        reader.start()
         whose = {"asked_by": this_run()} if self.takes_locks else {}
-        try:
-            result: dict[str, Any] = self._execute_module(
-                module_name=module,
-                module_args={**arguments, **whose, "progress": path},
-                task_vars=variables,
+
+        def execute(given: Mapping[str, Any]) -> dict[str, Any]:
+            reader = ProgressReader(
+                self._connection,
+                path,
+                host_column(variables),
+                calm_interval(len(variables.get("ansible_play_batch", ()))),
             )
-        finally:
-            reader.stop()
-        return result
+            reader.start()
+            try:
+                result: dict[str, Any] = self._execute_module(
+                    module_name=module, module_args=dict(given), task_vars=variables
+                )
+            finally:
+                reader.stop()
+            return result
+
+        return with_code(self, execute, {**arguments, **whose, "progress": path})
 
 
 class ProvingAction(ProgressAction):
-    """An action whose module proves the servers that it starts, and writes reports of a failure.
-
-    Where the module says that it has to write the newest supervisor, that is sent to the host, and
-    the module runs again; it has changed nothing before.
-    """
+    """An action whose module proves the servers that it starts, and writes reports of a failure."""
 
     def follow(
         self, module: str, arguments: Mapping[str, Any], variables: dict[str, Any]
     ) -> dict[str, Any]:
-        """Run the module, with the supervisor where that is needed."""
-        arguments = {**arguments, "supervisor": supervisor.name()}
-        result = super().follow(module, arguments, variables)
-        if not result.get("needs_supervisor"):
-            return result
-        path = supervisor.send(self)
-        return super().follow(module, {**arguments, "supervisor_archive": path}, variables)
+        """Run the module, which is told which supervisor is the newest."""
+        return super().follow(module, {**arguments, "supervisor": supervisor.name()}, variables)
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None

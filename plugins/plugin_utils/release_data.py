@@ -78,8 +78,8 @@ def load_release_data(releases_dir: Path, release: Any) -> ReleaseData:
         release=content or None,
         flags=flags,
         registries=Registries(releases_dir, available, {release: registry}),
-        limits=Limits(
-            releases_dir, available, {release: fact.mapping(content, "accelerators", "cuda")}
+        accelerators=Accelerators(
+            releases_dir, available, {release: fact.mapping(content, "accelerators")}
         ),
         locks=locks,
         rules=rules,
@@ -137,12 +137,12 @@ class Registries(OfReleases[Mapping[str, Any]]):
         return _mapping(folder / MODELS, [])
 
 
-class Limits(OfReleases[Mapping[str, Any]]):
-    """Each release's data of accelerator cuda."""
+class Accelerators(OfReleases[Mapping[str, Any]]):
+    """Each release's data of its accelerators."""
 
     def read(self, folder: Path) -> Mapping[str, Any]:
         """Read the section of a release's `release.yml`."""
-        return fact.mapping(_mapping(folder / "release.yml", []), "accelerators", "cuda")
+        return fact.mapping(_mapping(folder / "release.yml", []), "accelerators")
 
 
 def _available(releases_dir: Path) -> tuple[str, ...]:

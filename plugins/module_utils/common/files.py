@@ -7,19 +7,11 @@ from __future__ import annotations
 
 import grp
 import os
-from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import (
     read,
     write_atomically,
 )
-
-DIRECTORIES: dict[str, dict[str, Any]] = {
-    "etc_dir": {"type": "path", "default": "/etc/vllm"},
-    "state_dir": {"type": "path", "default": "/var/lib/vllm"},
-    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
-}
-"""Parameters of every module that looks at what is deployed."""
 
 OWNER, GROUP = 0, "root"
 """To whom a file belongs, unless it is said: a user's number and a group's name."""

@@ -18,9 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any, Callable, NamedTuple
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.failed import Failed
-from ansible_collections.compute_plane.vllm.plugins.module_utils.common.progress import (
-    human_seconds,
-)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import human_seconds
 
 POLL = 0.5
 """Seconds between two looks at a lock that somebody else has."""

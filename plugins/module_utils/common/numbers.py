@@ -23,3 +23,13 @@ def number_in(value: Any) -> Any:
     if _WHOLE.fullmatch(value):
         return int(value)
     return float(value) if _REAL.fullmatch(value) else value
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration: `45 s`, `3 min 20 s`, `1 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

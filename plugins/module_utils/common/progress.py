@@ -20,16 +20,6 @@ from typing import Any
 DIRECTORY = "/run/compute_plane.vllm/progress"
 
 
-def human_seconds(seconds: float) -> str:
-    """A duration: `45 s`, `3 min 20 s`, `1 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 class Progress:
     """Writer of one progress file.
 

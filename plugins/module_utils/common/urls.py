@@ -6,13 +6,23 @@
 from __future__ import annotations
 
 
+def host_and_port(host: str, port: int | None) -> str:
+    """A host and its port, as URLs and systemd write them.
+
+    Args:
+        host: A name, an IPv4 or an IPv6 address; the last comes into brackets (RFC 3986, 3.2.2).
+        port: `None` for the host alone.
+    """
+    name = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return name if port is None else f"{name}:{port}"
+
+
 def url_of(host: str, port: int | None, scheme: str = "http") -> str:
     """The URL of a server, without a path.
 
     Args:
-        host: A name, an IPv4 or an IPv6 address; the last comes into brackets (RFC 3986, 3.2.2).
+        host: See `host_and_port`.
         port: `None` for the scheme's own.
         scheme: `http` or `https`.
     """
-    name = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"{scheme}://{name}" + ("" if port is None else f":{port}")
+    return f"{scheme}://{host_and_port(host, port)}"

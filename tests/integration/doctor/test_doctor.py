@@ -49,7 +49,7 @@ EnvironmentFile=-/etc/vllm/%i.env
 ExecStart=/usr/bin/python3 -I -S /opt/vllm/supervisor/x --name=%i --vllm=/opt/stand-in/%i \
 --config=/etc/vllm/%i.yaml --starts=1
 """
-MAIN = "import sys\nfrom supervisor.process import main\nsys.exit(main())\n"
+MAIN = "import sys\nfrom supervisor.main import main\nsys.exit(main())\n"
 
 pytestmark = [
     pytest.mark.timeout(400),

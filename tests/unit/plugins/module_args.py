@@ -25,4 +25,20 @@ except ImportError:  # older ones read them from the text that came with the mod
             yield
 
 
-__all__ = ["patch_module_args"]
+def asked_for(module: Any) -> dict[str, Any]:
+    """What a module gives AnsibleModule: `argument_spec` and so on."""
+    seen: dict[str, Any] = {}
+
+    class Stop(Exception):
+        pass
+
+    def fake(**given: Any) -> Any:
+        seen.update(given)
+        raise Stop
+
+    with mock.patch.object(module, "AnsibleModule", fake), contextlib.suppress(Stop):
+        module.main()
+    return seen
+
+
+__all__ = ["asked_for", "patch_module_args"]

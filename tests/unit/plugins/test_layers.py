@@ -29,10 +29,20 @@ ORDER = (
     "benchmark",
     "endpoint",
     "service",
+    "gateway",
+    "monitoring",
 )
 # Stricter than the order: all that these import, and all that import these.
-IMPORTS_ONLY = {"probe.py": {"common", "host", "gpu"}, "supervisor": set[str]()}
-IMPORTED_ONLY_BY = {"supervisor": {"status", "service"}, "probe.py": set[str]()}
+IMPORTS_ONLY = {
+    "probe.py": {"common", "host", "gpu"},
+    "supervisor": set[str](),
+    "monitoring": set[str](),
+}
+IMPORTED_ONLY_BY = {
+    "supervisor": {"status", "service"},
+    "probe.py": set[str](),
+    "monitoring": set[str](),
+}
 # What the supervisor and the modules ask of a server alike; it imports nothing of ours.
 BELOW_ALL = {"module_utils/supervisor/kinds.py"}
 # What each kind of plugin may import of the others.
@@ -59,10 +69,22 @@ def file_of(module: str, files: set[str]) -> str | None:
     return None
 
 
+def taken_late(source: str) -> list[tuple[int, str]]:
+    """Line and absolute dotted name of what a file takes by `late`."""
+    return [
+        (node.lineno, f"{COLLECTION}module_utils.{name.value}")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "id", None) or getattr(node.func, "attr", None)) == "late"
+        for name in node.args
+        if isinstance(name, ast.Constant)
+    ]
+
+
 def imports(path: str, source: str) -> list[tuple[int, str, bool]]:
     """Line, absolute dotted name and whether it is relative, of each name that a file imports."""
     package = PurePosixPath(path).parent.parts
-    found = []
+    found = [(line, name, False) for line, name in taken_late(source)]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name, False) for alias in node.names]
@@ -137,16 +159,75 @@ def violations(sources: dict[str, str]) -> list[str]:
     return found
 
 
-def test_every_import_keeps_the_order_of_the_folders():
-    sources = {
+def sent(module: str, sources: dict[str, str]) -> set[str]:
+    """The files that a host is sent with a module: all that it imports, and nothing taken late."""
+    files = set(sources)
+    found: set[str] = set()
+    todo = [module]
+    while todo:
+        path = todo.pop()
+        found.add(path)
+        late = taken_late(sources[path])
+        for line, name, relative in imports(path, sources[path]):
+            target = file_of(name.removeprefix(COLLECTION), files)
+            if target and target not in found and (relative or (line, name) not in late):
+                todo.append(target)
+    return found
+
+
+def sent_all_the_same(sources: dict[str, str]) -> list[str]:
+    """What modules take late somewhere and import elsewhere, which is then sent with every run."""
+    found = []
+    for module in sorted(path for path in sources if path.startswith("modules/")):
+        along = sent(module, sources)
+        for path in sorted(along):
+            for line, name in taken_late(sources[path]):
+                target = file_of(name.removeprefix(COLLECTION), set(sources))
+                if target in along:
+                    found.append(f"{module} is sent {target}, which {path}:{line} takes late")
+    return found
+
+
+@pytest.fixture(scope="module")
+def plugins() -> dict[str, str]:
+    """All plugins' sources by their paths."""
+    return {
         path.relative_to(PLUGINS).as_posix(): path.read_text() for path in PLUGINS.rglob("*.py")
     }
-    assert violations(sources) == []
+
+
+def test_every_import_keeps_the_order_of_the_folders(plugins):
+    assert violations(plugins) == []
+
+
+def test_what_is_taken_late_is_not_sent_with_every_run(plugins):
+    assert sent_all_the_same(plugins) == []
+
+
+def test_what_is_taken_late_and_imported_too_is_found():
+    late = f"from {COLLECTION}module_utils.common.late import late\nlate('hub.bring')\n"
+    sources = {
+        "modules/m.py": late + f"from {COLLECTION}module_utils.hub import model\n",
+        "module_utils/common/late.py": "",
+        "module_utils/hub/bring.py": "",
+        "module_utils/hub/model.py": "",
+    }
+    assert sent_all_the_same(sources) == []
+    sources["module_utils/hub/model.py"] = f"from {COLLECTION}module_utils.hub import bring\n"
+    assert sent_all_the_same(sources) == [
+        "modules/m.py is sent module_utils/hub/bring.py, which modules/m.py:2 takes late"
+    ]
 
 
 @pytest.mark.parametrize(
     ("path", "source", "told"),
     [
+        pytest.param(
+            "module_utils/common/files.py",
+            "late('hub.fetch')",
+            "module_utils/common/files.py:1: module_utils.hub.fetch: hub is above common",
+            id="upward, taken late",
+        ),
         pytest.param(
             "module_utils/common/files.py",
             f"def f():\n    from {COLLECTION}module_utils.hub.fetch import main",

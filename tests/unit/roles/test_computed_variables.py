@@ -22,6 +22,8 @@ INSTANCE = {
     "name": "m",
     "url": "http://127.0.0.1:8000",
     "served_model_name": "served",
+    "answers": True,
+    "max_model_len": 4096,
     "model": {"source": "hub", "repo_id": "o/m", "revision": None, "path": None},
     "lora": [],
     "config": {"max-model-len": 4096},
@@ -34,6 +36,7 @@ INSTANCE = {
 LOCAL = {
     **INSTANCE,
     "name": "l",
+    "max_model_len": None,
     "model": {"source": "local", "repo_id": None, "revision": None, "path": "/srv/l"},
     "lora": [],
     "config": {},
@@ -54,6 +57,19 @@ GIVEN = {
         }
     },
     "vllm_model_fetched": {"results": [{"path": "/hub/m"}]},
+    "vllm_model_peer": {"host": "gpu1", "address": "2001:db8::7", "models": []},
+    "vllm_model_scratch": {"path": "/tmp/vllm-copy-1"},
+    "vllm_model_seen": {
+        "ansible_facts": {
+            "ansible_user_id": "admin",
+            "ansible_ssh_host_key_ed25519_public": "AAAA",
+            "ansible_ssh_host_key_ed25519_public_keytype": "ssh-ed25519",
+        }
+    },
+    "ansible_failed_result": {
+        "msg": "One or more items failed",
+        "results": [{"failed": False}, {"failed": True, "msg": "its copy is damaged"}],
+    },
     "vllm_model_paths": {"m": "/hub/m", "l": "/srv/l"},
     "vllm_model_commits": {"m": "1" * 40},
     "vllm_service_found": {
@@ -66,7 +82,16 @@ GIVEN = {
     "vllm_bundle_models": ["./here", "o/m@v1", "o/n"],
     "ansible_host": "10.0.0.7",
     "vllm_status_result": {"instances": [{"name": "m", "serves": False}]},
+    "vllm_monitoring_hosts": ["gpu1", "gpu2"],
+    "vllm_monitoring_servers": [
+        {"targets": ["127.0.0.1:8000", "10.0.0.7:8000"]},
+        {"targets": ["[::1]:8001", "[2001:db8::1]:8001", "localhost:1", "localhost.example:1"]},
+    ],
+    "vllm_monitoring_node_listen": "10.0.0.7:9200",
 }
+ROLES = (
+    *("benchmark", "bundle", "endpoint", "model", "monitoring", "service", "status", "verify"),
+)
 REQUEST = {
     "repo_id": "o/m",
     "revision": "main",
@@ -83,7 +108,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("variables")
     wanted = {
         name: f"{{{{ {name} }}}}"
-        for role in ("benchmark", "bundle", "endpoint", "model", "service", "status", "verify")
+        for role in ROLES
         for name in yaml.safe_load((ROOT / f"roles/vllm_{role}/vars/main.yml").read_text())
         if name in EXPECTED or name == "vllm_bundle_locks"
     }
@@ -149,6 +174,15 @@ EXPECTED: dict[str, Any] = {
     ],
     "vllm_model_from_hub": [REQUEST],
     "vllm_model_places": {"m": "/hub/m", "l": "/srv/l"},
+    "vllm_model_copies": [],
+    "vllm_model_copy": {
+        "source": "admin@[2001:db8::7]::hub",
+        "identity_file": "/tmp/vllm-copy-1/key",
+        "known_hosts": "/tmp/vllm-copy-1/known_hosts",
+        "port": 22,
+    },
+    "vllm_model_known_hosts": "2001:db8::7 ssh-ed25519 AAAA\n",
+    "vllm_model_complaint": "its copy is damaged",
     "vllm_service_going": ["m", "gone"],
     "vllm_service_instances": [
         {
@@ -168,6 +202,12 @@ EXPECTED: dict[str, Any] = {
             ("l", None, None, "/srv/l", {}),
         )
     ],
+    "vllm_monitoring_wanted_targets": [
+        f"/etc/prometheus/vllm/targets/servers-{host}.json" for host in ("gpu1", "gpu2")
+    ],
+    "vllm_monitoring_private": ["127.0.0.1:8000", "[::1]:8001", "localhost:1"],
+    "vllm_monitoring_port": "9200",
+    "vllm_monitoring_used_route": {"receiver": "nobody", "group_by": ["alertname", "host"]},
     "vllm_status_hosts": {"gpu1": [{"name": "m", "serves": False}]},
     "vllm_status_silent": ["m"],
     "vllm_endpoint_records": [

@@ -101,7 +101,7 @@ def test_no_role_needs_itself_by_way_of_others() -> None:
     assert list(TopologicalSorter(needs).static_order())  # raises CycleError
 
 
-UNITS = r"(?i)seconds|percent|GB/s|times|lines|releases|processes"
+UNITS = r"(?i)seconds|percent|GB/s|times|lines|releases|processes|requests|days|degrees|tokens"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 PROGRAM = Path(__file__).parents[3] / "scripts" / "test"
 TOOLS = ("ansible-lint", "yamllint", "ruff", "mypy", "pytest", "molecule")
-SCRIPTS = ("check-argument-specs", "check-build", "check-sanity", "prefetch")
+SCRIPTS = ("check-ansible-test", "check-argument-specs", "check-build", "prefetch")
 # A step that logs when it runs, and fails where a file is named like a word of its command.
 STEP = """#!/usr/bin/env bash
 name="$(basename "$0") $*"
@@ -88,8 +88,8 @@ HOSTING = r"molecule |--timeout 900"
 def test_all_that_there_is_runs_from_one_queue(run: Run) -> None:
     status, said, log = run()
     assert status == 0, said
-    assert "\n23 passed, 0 failed in " in said
-    assert len(begun(log)) == len(set(begun(log))) == 23
+    assert "\n26 passed, 0 failed in " in said
+    assert len(begun(log)) == len(set(begun(log))) == 26
     assert most_at_once(log, " ") <= 3
     assert most_at_once(log, HOSTING) >= 2
     assert "VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1" in said
@@ -119,7 +119,7 @@ def test_after_a_mistake_that_lint_finds_no_host_is_started(run: Run) -> None:
     assert "yamllint:\n    E   yamllint is wrong" in said
     assert re.search(r"^molecule preflight +not run +0 s$", said, re.MULTILINE)
     (counts,) = re.findall(r"^(\d+) passed, 1 failed, (\d+) not run in ", said, re.MULTILINE)
-    assert sum(map(int, counts)) == 22
+    assert sum(map(int, counts)) == 25
     assert len(begun(log)) == 1 + int(counts[0])
     assert "pytest " in begun(log)  # the unit tests say what they find all the same
 
@@ -138,6 +138,48 @@ def test_a_scenario_that_fails_keeps_none_of_the_others(run: Run) -> None:
     assert "5 passed, 1 failed in " in said
     assert "molecule new:\n    E   new is wrong" in said
     assert len(begun(log)) == 6
+
+
+FAILED = """\
+TASK [Do harm] ****
+[ERROR]: Task failed: Module failed: non-zero return code
+Origin: verify.yml:11:7
+
+fatal: [vllm-faults]: FAILED! =>
+    changed: true
+    cmd:
+    - faults.py
+    - one
+    - two
+    - three
+    - four
+    - five
+    rc: 1
+    stderr: |-
+        Traceback (most recent call last):
+          File "faults.py", line 5, in <module>
+
+        Wrong: it is not DOWN after 7 s
+    stderr_lines: <omitted>
+    stdout: |-
+        server_killed: found after 2 s
+    stdout_lines: <omitted>
+
+PLAY RECAP ****
+"""
+
+
+@needs_root
+def test_of_a_command_that_fails_the_summary_has_its_last_words(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(FAILED)
+    (tmp_path / ".venv/bin/molecule").write_text(f"#!/bin/sh\ncat {tmp_path}/said; exit 1\n")
+    status, said, _log = run("molecule", SCENARIO="faults")
+    assert status == 1
+    _all, summary = said.split("0 passed, 1 failed in ")
+    assert "TASK [Do harm]" in summary
+    assert "Wrong: it is not DOWN after 7 s" in summary
+    assert "server_killed: found after 2 s" in summary
+    assert "PLAY RECAP" not in summary
 
 
 @needs_root
@@ -161,4 +203,4 @@ def test_a_tool_that_is_missing(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin/mypy").unlink()
     status, said, _log = run("lint")
     assert (status, said.count("mypy is missing; run: make env")) == (1, 2)
-    assert "8 passed, 2 failed in " in said
+    assert "9 passed, 2 failed in " in said

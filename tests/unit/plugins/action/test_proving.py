@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,9 @@ from ansible_collections.compute_plane.vllm.plugins.action.vllm_service import (
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.supervisors import (
     content_name,
+    sent_texts,
 )
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils import progress
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import ProgressAction
 
 CHECK = {
@@ -95,29 +96,38 @@ def test_what_was_proved_says_nothing_of_reports(tmp_path: Path, run: Any) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_host_that_asks_for_the_supervisor_is_sent_it_and_asked_again(
+def test_a_host_that_asks_for_code_is_sent_it_and_asked_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[dict[str, Any]] = []
 
-    def follow(self: Any, module: str, arguments: dict[str, Any], variables: Any) -> dict[str, Any]:
-        asked.append(arguments)
+    def execute(module_name: str, module_args: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+        asked.append(module_args)
         if len(asked) == 1:
-            return {"failed": True, "needs_supervisor": True}
-        with zipfile.ZipFile(arguments["supervisor_archive"]) as sent:
-            files = {name: sent.read(name).decode() for name in sent.namelist()}
-        assert content_name(files) == arguments["supervisor"]
+            return {"failed": True, "needs_code": True}
+        if "code_archive" in module_args:
+            files = sent_texts(module_args["code_archive"])
+            assert content_name(files) == module_args["supervisor"]
         return {"changed": True}
 
-    monkeypatch.setattr(ProgressAction, "follow", follow)
+    monkeypatch.setattr(
+        progress,
+        "ProgressReader",
+        lambda *_: SimpleNamespace(start=lambda: None, stop=lambda: None),
+    )
     plugin: Any = Service.__new__(Service)
     plugin._connection = SimpleNamespace(
         _shell=SimpleNamespace(tmpdir=str(tmp_path), join_path=os.path.join)
     )
+    plugin._execute_module = execute
     plugin._transfer_data = lambda path, data: Path(path).write_bytes(data)
     plugin._fixup_perms2 = lambda paths: None
-    assert plugin.follow("m", {"release": "r"}, {}) == {"changed": True}
-    assert asked[0] == {"release": "r", "supervisor": asked[1]["supervisor"]}
-    # A host that has it is sent none.
-    asked.append({})
-    assert plugin.follow("m", asked[1], {}) == {"changed": True}
+    variables = {"inventory_hostname": "gpu1"}
+    assert plugin.follow("m", {"release": "r"}, variables) == {"changed": True}
+    assert len(asked) == 2
+    first, second = asked
+    assert (first["release"], "code_archive" in first) == ("r", False)
+    assert {**first, "code_archive": str(tmp_path / "code.zip")} == second
+    # A host that needs none is sent none.
+    assert plugin.follow("m", {"release": "r"}, variables) == {"changed": True}
+    assert "code_archive" not in asked[-1]

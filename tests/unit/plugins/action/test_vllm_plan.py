@@ -21,6 +21,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.release_data im
     default_releases_dir,
     load_release_data,
 )
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import asked_for
 
 FACTS = Path(__file__).parents[3] / "fixtures" / "facts"
 MODEL = "/srv/models/qwen2.5-7b-instruct"
@@ -215,11 +216,7 @@ def test_a_hub_that_is_no_path_is_a_problem(run):
 def test_what_it_asks_is_what_the_probe_takes():
     wanted = read_wanted({"release": "0.14.1"}, Findings())
     data = load_release_data(default_releases_dir(), "0.14.1")
-    with mock.patch.object(vllm_probe, "AnsibleModule") as module:
-        module.side_effect = lambda **spec: (_ for _ in ()).throw(KeyError(spec["argument_spec"]))
-        with pytest.raises(KeyError) as seen:
-            vllm_probe.main()
-    validator = ArgumentSpecValidator(seen.value.args[0])
+    validator = ArgumentSpecValidator(asked_for(vllm_probe)["argument_spec"])
     result = validator.validate(vllm_plan.probe_arguments(wanted, data))
     assert result.error_messages == []
 

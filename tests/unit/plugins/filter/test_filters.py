@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from ansible_collections.compute_plane.vllm.plugins.filter.model_commits import model_commits
+from ansible_collections.compute_plane.vllm.plugins.filter.model_copies import model_copies
 from ansible_collections.compute_plane.vllm.plugins.filter.model_paths import LATER, model_paths
 from ansible_collections.compute_plane.vllm.plugins.filter.model_requests import model_requests
 from ansible_collections.compute_plane.vllm.plugins.filter.pick import pick
@@ -88,6 +89,33 @@ def test_what_was_planned_is_what_is_fetched() -> None:
     planned = [instance("a", "o/m", model={"commit": "1" * 40})]
     (request,) = model_requests(planned)
     assert (request["revision"], request["commit"]) == ("main", "1" * 40)
+
+
+def test_what_a_group_copies_is_looked_for_and_not_fetched() -> None:
+    mine = instance("a", "o/m", model={"copy_from": "gpu1"})
+    assert [one["fetch"] for one in model_requests([mine, *OTHER], fetch=True)] == [False, True]
+    # Whichever of two instances of one model is named first.
+    assert [one["fetch"] for one in model_requests([*OTHER, mine], fetch=True)] == [False, True]
+
+
+def test_what_is_missing_is_copied_from_the_host_that_the_plan_names() -> None:
+    members = [{"name": "gpu1", "address": "192.0.2.7"}, {"name": "gpu2", "address": "192.0.2.8"}]
+    sql = {"name": "sql", "source": "hub", "repo_id": "o/sql", "revision": None, "path": None}
+    spanning = instance(
+        "a", "o/m", model={"copy_from": "gpu1"}, lora=[{**sql, "copy_from": "gpu2"}]
+    )
+    spanning["group"] = {"members": members}
+    instances = [spanning, instance("b", "o/n", model={"copy_from": "store"}), *TWICE[1:2]]
+    requests = model_requests([*instances, instance("d", "o/fetched")])
+    missing: list[dict[str, Any]] = [{"whole": False}] * 3 + [{"path": "/hub/f"}]
+    instances.append(instance("d", "o/fetched"))
+    assert model_copies(instances, requests, missing) == [
+        {"host": "gpu1", "address": "192.0.2.7", "models": [requests[0]]},
+        {"host": "gpu2", "address": "192.0.2.8", "models": [requests[1]]},
+        {"host": "store", "address": None, "models": [requests[2]]},
+    ]
+    there = [{"whole": True}, {"whole": False}, {"whole": True}, {"path": "/hub/f"}]
+    assert [one["host"] for one in model_copies(instances, requests, there)] == ["gpu2"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ GPU = {"index", "uuid", "name", "compute_capability", "memory_total_bytes", "mem
 GPU |= {"memory_free_bytes", "utilization_percent", "power_limit_watts", "persistence_mode", "ecc"}
 GPU |= {"mig_mode", "display_active", "pcie", "pci_bus_id", "lost", "error", "processes"}
 GPU |= {"memory_reserved_bytes", "cuda_memory_total_bytes", "compute_mode", "display_attached"}
+GPU |= {"peers"}
+GPU |= {f"power_limit_{one}_watts" for one in ("default", "least", "most")}
 SHAPES = {
     "host": {"hostname", "distribution", "distribution_version", "distribution_like", "os_family"}
     | {"architecture", "kernel", "glibc", "effective_uid", "systemd_version", "systemd_running"}
@@ -36,7 +38,7 @@ SHAPES = {
     | {"addresses"},
     "nvcc": {"found", "path", "version", "candidates", "c_compiler", "cxx_compiler"}
     | {"service_path", "on_service_path", "libc_headers"},
-    "deployed": {"tools", "releases", "instances"},
+    "deployed": {"tools", "releases", "instances", "measured", "power_unit"},
     "gpu": {"driver", "pci_devices", "gpus", "devices", "source"},
 }
 ABSENT = {"ok": False, "code": None, "error": "none", "version": None, "devices": []}

@@ -7,21 +7,45 @@ from __future__ import annotations
 
 import importlib
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.doc_fragments import code
+from ansible_collections.compute_plane.vllm.plugins.module_utils.common import late
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Completed
-from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.probing import finished
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import (
+    asked_for,
+    patch_module_args,
+)
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.fake_host import (
     FakeHost,
     answered,
     ok,
 )
 
+UTILS = "ansible_collections.compute_plane.vllm.plugins.module_utils"
 MODULES = "ansible_collections.compute_plane.vllm.plugins.modules"
 ABSENT = {"ok": False, "code": None, "error": "none", "version": None, "devices": []}
 NAMES = ["gpu_info", "nvcc_info", "vllm_probe"]
+
+
+def documented(name):
+    """What a module documents: DOCUMENTATION, EXAMPLES, RETURN."""
+    module = importlib.import_module(f"{MODULES}.{name}")
+    beside = Path(module.__file__).with_suffix(".yml")
+    if beside.exists():
+        said = yaml.safe_load(beside.read_text())
+        said["EXAMPLES"] = yaml.safe_load(said["EXAMPLES"])
+    else:
+        parts = ("DOCUMENTATION", "EXAMPLES", "RETURN")
+        said = {part: yaml.safe_load(getattr(module, part)) for part in parts}
+    if "compute_plane.vllm.code" in said["DOCUMENTATION"].get("extends_documentation_fragment", ()):
+        shared = yaml.safe_load(code.ModuleDocFragment.DOCUMENTATION)
+        said["DOCUMENTATION"]["options"].update(shared["options"])
+    return said
 
 
 def machine(files=None, **more):
@@ -129,44 +153,42 @@ def test_vllm_probe_names_every_relative_path_at_once(run):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_documentation_and_arguments_agree(monkeypatch, name):
-    module = importlib.import_module(f"{MODULES}.{name}")
-    spec = {}
-
-    def record(**arguments):
-        spec.update(arguments)
-        raise SystemExit
-
-    monkeypatch.setattr(module, "AnsibleModule", record)
-    with pytest.raises(SystemExit):
-        module.main()
-    documented = yaml.safe_load(module.DOCUMENTATION)["options"]
-    assert documented.keys() == spec["argument_spec"].keys()
+def test_documentation_and_arguments_agree(name):
+    spec = asked_for(importlib.import_module(f"{MODULES}.{name}"))
+    options = documented(name)["DOCUMENTATION"]["options"]
+    assert options.keys() == spec["argument_spec"].keys()
     for option, argument in spec["argument_spec"].items():
-        assert documented[option]["type"] == argument["type"]
-        assert documented[option].get("default") == argument.get("default")
-        assert documented[option].get("elements") == argument.get("elements")
-        assert list(documented[option].get("choices", [])) == argument.get("choices", [])
+        assert options[option]["type"] == argument["type"]
+        assert options[option].get("default") == argument.get("default")
+        assert options[option].get("elements") == argument.get("elements")
+        assert list(options[option].get("choices", [])) == argument.get("choices", [])
     assert spec["supports_check_mode"] is True
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_returned_is_documented(run, name):
-    module = importlib.import_module(f"{MODULES}.{name}")
-    result = run(name, machine())
-    assert yaml.safe_load(module.RETURN).keys() == result.keys() - {"changed", "invocation"}
-    examples = yaml.safe_load(module.EXAMPLES)
-    assert any(f"compute_plane.vllm.{name}" in task for task in examples)
+    result = finished(run(name, machine()))
+    said = documented(name)
+    assert said["RETURN"].keys() == result.keys() - {"changed", "invocation"}
+    assert any(f"compute_plane.vllm.{name}" in task for task in said["EXAMPLES"])
 
 
 def test_the_parts_of_facts_are_documented(run):
     for name, key in (("vllm_probe", "facts"), ("nvcc_info", "nvcc")):
-        module = importlib.import_module(f"{MODULES}.{name}")
-        documented = yaml.safe_load(module.RETURN)[key]["contains"]
-        assert documented.keys() == run(name, machine())[key].keys()
-    module = importlib.import_module(f"{MODULES}.gpu_info")
-    documented = yaml.safe_load(module.RETURN)
-    assert documented["driver"]["contains"].keys() == run("gpu_info", machine())["driver"].keys()
+        parts = documented(name)["RETURN"][key]["contains"]
+        assert parts.keys() == finished(run(name, machine()))[key].keys()
+    told = documented("gpu_info")["RETURN"]
+    assert told["driver"]["contains"].keys() == run("gpu_info", machine())["driver"].keys()
     from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import nvml
 
-    assert documented["gpus"]["contains"].keys() == nvml.empty_gpu(0).keys()
+    assert told["gpus"]["contains"].keys() == nvml.empty_gpu(0).keys()
+
+
+def test_vllm_probe_asks_for_what_reads_nvidia_smi_where_that_was_not_sent(run, monkeypatch):
+    def not_sent(name):
+        raise late.CodeNeeded(name)
+
+    monkeypatch.setattr(f"{UTILS}.probe.late", not_sent)
+    assert "needs_code" not in run("vllm_probe", machine())
+    host = machine(programs={"/usr/bin/nvidia-smi": ok("")})
+    assert run("vllm_probe", host).items() >= {**late.ASKS, "failed": True}.items()

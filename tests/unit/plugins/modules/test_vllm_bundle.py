@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,10 @@ import yaml
 from ansible_collections.compute_plane.vllm.plugins.doc_fragments.lock import ModuleDocFragment
 from ansible_collections.compute_plane.vllm.plugins.module_utils.runtime import bundle_maker
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_bundle
-from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import (
+    asked_for,
+    patch_module_args,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,6 +135,23 @@ def site(
     return made
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a bundle that was made is kept: pip takes a second for each of its wheels."""
+    return tmp_path_factory.mktemp("whole") / "bundle"
+
+
+@pytest.fixture
+def made(site: Site, whole: Path) -> Site:
+    """A site whose bundle has been made."""
+    if whole.exists():
+        shutil.copytree(whole, site.path)
+    else:
+        assert site.run()["changed"] is True
+        shutil.copytree(site.path, whole)
+    return site
+
+
 @pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return a function after which starting pip fails the test."""
@@ -160,13 +181,12 @@ def test_the_wheels_of_other_pythons_and_no_others(site: Site) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in site.path.glob("wheels/*"))
 
 
-def test_a_second_run_fetches_and_changes_nothing(site: Site, no_pip: Callable[[], None]) -> None:
-    site.run()
-    before = (site.path / "manifest.json").stat().st_mtime_ns
+def test_a_second_run_fetches_and_changes_nothing(made: Site, no_pip: Callable[[], None]) -> None:
+    before = (made.path / "manifest.json").stat().st_mtime_ns
     no_pip()
-    result = site.run()
+    result = made.run()
     assert (result["changed"], result["fetched"]) == (False, [])
-    assert (site.path / "manifest.json").stat().st_mtime_ns == before
+    assert (made.path / "manifest.json").stat().st_mtime_ns == before
 
 
 def test_check_mode_touches_nothing(site: Site, no_pip: Callable[[], None]) -> None:
@@ -178,13 +198,12 @@ def test_check_mode_touches_nothing(site: Site, no_pip: Callable[[], None]) -> N
     assert not site.path.exists()
 
 
-def test_only_the_damaged_wheel_is_fetched_again(site: Site) -> None:
-    site.run()
-    (site.path / "wheels" / site.pure.name).write_bytes(b"cut")
-    result = site.run()
+def test_only_the_damaged_wheel_is_fetched_again(made: Site) -> None:
+    (made.path / "wheels" / made.pure.name).write_bytes(b"cut")
+    result = made.run()
     assert result["fetched"] == ["pure==2.0"]
-    assert sha256(site.path / "wheels" / site.pure.name) == sha256(site.pure)
-    assert site.verify()["problem"] is None
+    assert sha256(made.path / "wheels" / made.pure.name) == sha256(made.pure)
+    assert made.verify()["problem"] is None
 
 
 def test_what_came_before_a_failure_is_kept_and_nothing_is_finished(site: Site) -> None:
@@ -206,13 +225,12 @@ def test_an_altered_wheel_is_refused(site: Site) -> None:
     assert site.pure.name not in site.wheels()
 
 
-def test_what_no_lock_names_any_more_goes(site: Site) -> None:
-    site.run()
-    result = site.run(locks=site.args["locks"][1:])
+def test_what_no_lock_names_any_more_goes(made: Site) -> None:
+    result = made.run(locks=made.args["locks"][1:])
     assert result["changed"] is True
-    assert site.wheels() == {site.native13.name, site.pure.name, site.tool.name}
-    assert os.listdir(site.path / "locks") != []
-    assert not (site.path / "locks" / "cpu-py310.txt").exists()
+    assert made.wheels() == {made.native13.name, made.pure.name, made.tool.name}
+    assert os.listdir(made.path / "locks") != []
+    assert not (made.path / "locks" / "cpu-py310.txt").exists()
 
 
 def test_what_a_killed_run_left_goes(site: Site) -> None:
@@ -252,39 +270,39 @@ def model(folder: Path, text: str = "weights") -> Path:
     return folder
 
 
-def test_models_are_linked_followed_and_removed(site: Site, tmp_path: Path) -> None:
+def test_models_are_linked_followed_and_removed(made: Site, tmp_path: Path) -> None:
     source = model(tmp_path / "tiny")
-    site.run(models=[str(source)])
-    copied = site.path / "models" / "tiny" / "model.safetensors"
+    made.run(models=[str(source)])
+    copied = made.path / "models" / "tiny" / "model.safetensors"
     assert copied.samefile(source / "model.safetensors")
-    assert (site.path / "models" / "tiny" / "sub" / "more.json").read_text() == "[]"
-    assert site.verify()["problem"] is None
-    assert site.run(models=[str(source)])["changed"] is False
+    assert (made.path / "models" / "tiny" / "sub" / "more.json").read_text() == "[]"
+    assert made.verify()["problem"] is None
+    assert made.run(models=[str(source)])["changed"] is False
     (source / "model.safetensors").unlink()
     (source / "model.safetensors").write_text("others!")
-    assert site.run(models=[str(source)])["changed"] is True
+    assert made.run(models=[str(source)])["changed"] is True
     assert copied.read_text() == "others!"
-    assert site.verify()["problem"] is None
-    mine = site.path / "models" / "mine.txt"
+    assert made.verify()["problem"] is None
+    mine = made.path / "models" / "mine.txt"
     mine.write_text("not of a manifest")
-    assert site.run()["changed"] is True
+    assert made.run()["changed"] is True
     assert not copied.exists()
     assert mine.exists()
 
 
 def test_a_snapshot_of_the_hubs_cache_is_put_there_without_its_links(
-    site: Site, tmp_path: Path
+    made: Site, tmp_path: Path
 ) -> None:
     blobs = model(tmp_path / "blobs")
     snapshot = tmp_path / "models--org--name" / "snapshots" / ("0a" * 20)
     snapshot.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         (snapshot / name).symlink_to(blobs / name)
-    site.run(models=[str(snapshot)])
-    copied = site.path / "models" / "name" / "model.safetensors"
+    made.run(models=[str(snapshot)])
+    copied = made.path / "models" / "name" / "model.safetensors"
     assert not copied.is_symlink()
     assert copied.read_text() == "weights"
-    assert site.run(models=[str(snapshot)])["changed"] is False
+    assert made.run(models=[str(snapshot)])["changed"] is False
 
 
 def test_no_room_is_told_before_anything_comes(
@@ -301,21 +319,19 @@ def test_no_room_is_told_before_anything_comes(
 
 
 def test_room_for_models_is_needed_only_where_they_cannot_be_linked(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.run()
     source = model(tmp_path / "tiny")
     room = bundle_maker.space(str(tmp_path))._replace(free=0)
     monkeypatch.setattr(bundle_maker, "space", lambda _path: room)
-    assert site.run(models=[str(source)])["changed"] is True
+    assert made.run(models=[str(source)])["changed"] is True
     monkeypatch.setattr(bundle_maker, "space", lambda _path: room._replace(mount="/proc"))
     other = model(tmp_path / "other")
-    assert "not enough room on /proc" in site.run(models=[str(other)])["msg"]
+    assert "not enough room on /proc" in made.run(models=[str(other)])["msg"]
 
 
-def test_a_whole_bundle_is_verified(site: Site) -> None:
-    site.run()
-    result = site.verify()
+def test_a_whole_bundle_is_verified(made: Site) -> None:
+    result = made.verify()
     assert (result["changed"], result["problem"], result["files"]) == (False, None, 8)
 
 
@@ -328,45 +344,31 @@ def test_a_whole_bundle_is_verified(site: Site) -> None:
     ],
 )
 def test_a_damaged_file_is_named_with_what_to_do(
-    site: Site, spoil: Callable[[Path], Any], said: str
+    made: Site, spoil: Callable[[Path], Any], said: str
 ) -> None:
-    site.run()
-    spoil(site.path / "wheels" / site.pure.name)
-    result = site.verify()
+    spoil(made.path / "wheels" / made.pure.name)
+    result = made.verify()
     assert result["failed"] is True
-    assert f"1 of its 8 files are not as they were made: wheels/{site.pure.name} " in result["msg"]
+    assert f"1 of its 8 files are not as they were made: wheels/{made.pure.name} " in result["msg"]
     assert said in result["msg"]
     assert result["msg"].endswith("copy them again from where the bundle was made")
     assert "\n" not in result["msg"]
 
 
-def test_a_cut_manifest_is_told(site: Site) -> None:
-    site.run()
-    file = site.path / "manifest.json"
+def test_a_cut_manifest_is_told(made: Site) -> None:
+    file = made.path / "manifest.json"
     file.write_text(file.read_text()[:-20])
-    assert site.verify()["msg"] == f"{file} is cut off or damaged; copy the bundle again"
+    assert made.verify()["msg"] == f"{file} is cut off or damaged; copy the bundle again"
 
 
-def test_a_bundle_for_another_lock_is_told(site: Site) -> None:
-    site.run()
-    result = site.verify(lock="0.26.0/cpu-py310.txt", lock_sha256="0" * 64, fail_on_problem=False)
+def test_a_bundle_for_another_lock_is_told(made: Site) -> None:
+    result = made.verify(lock="0.26.0/cpu-py310.txt", lock_sha256="0" * 64, fail_on_problem=False)
     assert "failed" not in result
     assert "it is for vLLM 0.14.1 cpu with Python 3.10, 3.13" in result["problem"]
 
 
-def test_the_documentation_is_that_of_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    class Stop(Exception):
-        pass
-
-    def fake(argument_spec: dict[str, Any], **_options: Any) -> Any:
-        seen.update(argument_spec)
-        raise Stop
-
-    monkeypatch.setattr(vllm_bundle, "AnsibleModule", fake)
-    with pytest.raises(Stop):
-        vllm_bundle.main()
+def test_the_documentation_is_that_of_the_arguments() -> None:
+    seen = asked_for(vllm_bundle)["argument_spec"]
     documented = {
         **yaml.safe_load(vllm_bundle.DOCUMENTATION)["options"],
         **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"],

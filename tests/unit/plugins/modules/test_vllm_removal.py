@@ -13,7 +13,10 @@ import yaml
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.service.removal import Decision
 from ansible_collections.compute_plane.vllm.plugins.modules import vllm_removal
-from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import patch_module_args
+from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_args import (
+    asked_for,
+    patch_module_args,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,19 +73,8 @@ def test_what_cannot_be_removed_is_named(
     assert answer["msg"].startswith(f"{host}/etc/vllm: Device or resource busy")
 
 
-def test_the_documentation_is_that_of_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    class Stop(Exception):
-        pass
-
-    def fake(argument_spec: dict[str, Any], **_options: Any) -> Any:
-        seen.update(argument_spec)
-        raise Stop
-
-    monkeypatch.setattr(vllm_removal, "AnsibleModule", fake)
-    with pytest.raises(Stop):
-        vllm_removal.main()
+def test_the_documentation_is_that_of_the_arguments() -> None:
+    seen = asked_for(vllm_removal)["argument_spec"]
     documented = yaml.safe_load(vllm_removal.DOCUMENTATION)["options"]
     assert set(documented) == set(seen)
     for name, option in documented.items():
