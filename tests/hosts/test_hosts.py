@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from throwaway import launcher
 from throwaway.common import Settings
 
 PREFIX = "testhosts-"
@@ -75,6 +76,22 @@ try:
     socket.create_connection((sys.argv[1], 9), timeout=2)
 except OSError as error:
     print(errno.errorcode[error.errno] if error.errno else "nothing came back")
+"""
+
+# An `up` that is killed in the moment in which it has started the host's supervisor.
+KILLED_IN_THE_MOMENT = """
+import os, runpy, signal, subprocess, sys
+
+class Popen(subprocess.Popen):
+    def __init__(self, argv, **options):
+        super().__init__(argv, **options)
+        if "_supervise" in argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+subprocess.Popen = Popen
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -363,6 +380,20 @@ def traces(tool: Tool, name: str) -> list[str]:
     return found
 
 
+def test_hosts_together_weigh_more_than_a_process_beside_them(
+    tool: Tool, pair: dict[str, str]
+) -> None:
+    assert pair
+    ident = Settings.from_environment(tool.env).ident
+    weights = [
+        int(file.read_text()) / usual
+        for name, usual in (("cpu.weight", 100), ("cpu.shares", 1024))
+        for file in Path("/sys/fs/cgroup").glob(f"**/{ident}/{name}")
+    ]
+    assert weights
+    assert min(weights) > 2
+
+
 def test_down_leaves_nothing(tool: Tool) -> None:
     tool.up("brief")
     assert traces(tool, "brief")
@@ -431,6 +462,16 @@ def test_a_killed_up_is_made_good_by_the_next(tool: Tool) -> None:
     tool.ssh("killed", "true")
     tool("down", "killed")
     assert traces(tool, "killed") == []
+
+
+def test_an_up_killed_as_it_starts_the_supervisor_is_made_good(tool: Tool) -> None:
+    if launcher.systemd_is_running():
+        pytest.skip("hosts are units of this machine's systemd: they have no supervisor")
+    words = [sys.executable, "-c", KILLED_IN_THE_MOMENT, str(TOOL), "up", "moment"]
+    killed = subprocess.run(words, env=tool.env, stdin=subprocess.DEVNULL, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert tool("down", "moment") == "removed moment\n"
+    assert traces(tool, "moment") == []
 
 
 def test_clean_removes_all(tool: Tool, pair: dict[str, str]) -> None:

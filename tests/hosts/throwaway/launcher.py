@@ -43,6 +43,8 @@ INIT_PATH = "usr/local/sbin/testhost-init"
 
 REBOOT = 133
 POWEROFF_SECONDS = 15
+# Python needs a moment until the supervisor has written its process id, more on a loaded machine.
+SUPERVISOR_SECONDS = 30
 PROPAGATE = Path("/run/systemd/nspawn")
 PR_SET_PDEATHSIG = 1
 
@@ -173,7 +175,8 @@ class Supervised:
             open(machine.console, "ab") as console,
         ):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            process = subprocess.Popen(
+            (machine.directory / "supervisor.pid").unlink(missing_ok=True)
+            subprocess.Popen(
                 [
                     sys.executable,
                     "-I",
@@ -192,7 +195,6 @@ class Supervised:
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
             )
-            (machine.directory / "supervisor.pid").write_text(f"{process.pid}\n", encoding="ascii")
 
     def alive(self, machine: Machine) -> bool:
         """Whether the host's supervisor lives."""
@@ -215,8 +217,8 @@ class Supervised:
 
     def stop(self, machine: Machine) -> None:
         """Have the supervisor power the guest off; kill what is left after that."""
-        if self.alive(machine):
-            supervisor = int((machine.directory / "supervisor.pid").read_text(encoding="ascii"))
+        supervisor = self._supervisor_pid(machine)
+        if supervisor is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(supervisor, signal.SIGTERM)
             deadline = time.monotonic() + POWEROFF_SECONDS
@@ -228,6 +230,22 @@ class Supervised:
                 time.sleep(0.05)
         cgroups.kill(machine.ident, machine.name)
         cgroups.remove(machine.ident, machine.name)
+
+    def _supervisor_pid(self, machine: Machine) -> int | None:
+        """The process id that the supervisor wrote down, or None when none lives.
+
+        One whose `up` was killed in the moment of its start has still to write it.
+        """
+        deadline = time.monotonic() + SUPERVISOR_SECONDS
+        while self.alive(machine):
+            with contextlib.suppress(OSError, ValueError):
+                return int((machine.directory / "supervisor.pid").read_text(encoding="ascii"))
+            if time.monotonic() > deadline:
+                raise HostsError(
+                    f"the supervisor of {machine.name} lives, and has not said its process id"
+                )
+            time.sleep(0.05)
+        return None
 
     def leftovers(self, ident: str) -> list[str]:
         """Names of the hosts that have control groups."""
@@ -255,6 +273,8 @@ def supervise(machine: Machine) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not left to `up`, which may be killed before it could.
+    (machine.directory / "supervisor.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     cgroups.enter_supervisors(machine.ident)
     while True:
         pid = os.fork()
