@@ -66,6 +66,7 @@ STEPS: dict[str, Entry] = {
     "switch": Entry(steps.switch, 200, "weights"),
     "demand": Entry(shares.demand, 500, "weights"),
     "sleep-words": Entry(steps.sleep_words, 80, models=True),
+    "demand-unit": Entry(sites.demand_unit, 260, models=True),
     "pair": Entry(sites.pair, 200, models=True),
     "parallel-unit": Entry(sites.parallel_unit, 140, alone=True),
     "start-cold": Entry(

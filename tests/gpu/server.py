@@ -131,6 +131,7 @@ class Server:
             raise Failed(f"no plan: {made['problems']}")
         self.plan = entry
         self.config: dict[str, Any] = dict(entry["config"])
+        self.kind = entry["kind"]
         self.served_model_name = self.config["served-model-name"]
         self.options: list[str] = []
         if entry["on_demand"] is not None:

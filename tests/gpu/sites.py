@@ -11,6 +11,7 @@ import re
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -632,6 +633,99 @@ def shape(context: Context, gpu: Gpu) -> dict[str, Any]:
         {
             "site.yml does not end well": result["site"]["status"] == 0,
             "tune.yml does not end well": result.get("tune", {}).get("status") == 0,
+        },
+    )
+    return result
+
+
+DEVELOPER = ("sleep?level=1", "wake_up", "collective_rpc", "reset_prefix_cache", "is_sleeping")
+
+
+def _asked(instance: dict[str, Any], path: str, body: dict[str, Any] | None) -> tuple[int, str]:
+    """The status and text of an answer; a body makes it a POST."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{instance['port']}/{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310 - http alone
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode("utf-8", "replace")
+
+
+def _broker_figures(site: Site) -> dict[str, dict[str, float]]:
+    """What the broker counts of each instance."""
+    found = {}
+    for one in site.instances:
+        text = _asked(one, "metrics", None)[1]
+        rows = re.findall(r"^compute_plane_broker_(\w+){[^}]*} (\S+)$", text, re.MULTILINE)
+        found[one["name"]] = {name: float(value) for name, value in rows}
+    return found
+
+
+def _woken(site: Site) -> float:
+    """How often the broker started or woke a server."""
+    counted = ("starts_total", "wakes_total")
+    return sum(one.get(name, 0) for one in _broker_figures(site).values() for name in counted)
+
+
+def demand_unit(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """Two models on demand as units, one of which fits: by sleep at level 1 and at level 2."""
+    instances = [
+        _small(
+            context, gpu, name=name, port=port, on_demand=True, share="card",
+            gpu_memory_utilization=0.55, **({"sleep_level": level} if gpu.uuid else {}),
+        )
+        for name, port, level in (("light", 18600, 1), ("deep", 18601, 2))
+    ]  # fmt: skip
+    site = context.sites["demand-unit"] = Site(context, gpu, "demand-unit", instances)
+    result: dict[str, Any] = {"site": site.play("site", "site.yml", 600)}
+    context.keep(result)
+    if result["site"]["status"] == 0:
+        before = _woken(site)
+        result["again"] = site.play("again", "site.yml", 120)
+        result["woken_by_again"] = _woken(site) - before
+        result["turns"] = turns = []
+        first: dict[str, str] = {}
+        question = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+        for turn in range(8):
+            one = instances[turn % 2]
+            began = time.monotonic()
+            body = {"model": one["name"], **question, "temperature": 0, "max_tokens": 32}
+            status, text = _asked(one, "v1/chat/completions", body)
+            row = {"name": one["name"], "status": status}
+            row["seconds"] = round(time.monotonic() - began, 2)
+            if status == 200:
+                row["words"] = json.loads(text)["choices"][0]["message"]["content"]
+                row["same"] = first.setdefault(one["name"], row["words"]) == row["words"]
+            row["memory_used_bytes"] = site.used()
+            turns.append(row)
+            context.keep(result)
+        result["developer"] = {
+            f"{one['name']} {path}": [_asked(one, path, body)[0] for body in (None, {})]
+            for one in instances
+            for path in DEVELOPER
+        }
+        result["figures"] = _broker_figures(site)
+        result["status"] = site.play("status", "status.yml", 60)
+        result["health"] = {one["name"]: _asked(one, "health", None) for one in instances}
+    site.keep_journal()
+    site.sh("systemctl stop vllm-broker@card 'vllm@*'", 90)
+    result["memory_used_after_bytes"] = site.released()
+    site.close()
+    del context.sites["demand-unit"]
+    turns = result.get("turns", [])
+    codes = [code for row in result.get("developer", {}).values() for code in row]
+    _wrong(
+        result,
+        {
+            "site.yml does not end well": result["site"]["status"] == 0,
+            "the second run changes something": result.get("again", {}).get("changed") == 0,
+            "the second run wakes one": result.get("woken_by_again") == 0,
+            "an answer is another one": bool(turns) and all(row.get("same") for row in turns),
+            "a developer endpoint answers": bool(codes) and set(codes) <= {401, 403, 404, 405},
         },
     )
     return result

@@ -201,6 +201,27 @@ class Reader(asyncio.StreamReader):
         super().set_exception(exc)  # type: ignore[arg-type]
 
 
+class Answer(asyncio.StreamReader):
+    """A server's stream, of which all that has come can be read, however it ended.
+
+    A server that closes its socket with a part of the request unread resets the connection, and
+    asyncio's own reader then raises that instead of what it has.
+    """
+
+    def set_exception(self, exc: BaseException) -> None:  # noqa: ARG002 - asyncio's signature
+        """The connection is lost."""
+        self.feed_eof()
+
+
+async def to_server_at(path: str) -> tuple[Answer, asyncio.StreamWriter]:
+    """Connect to a server's Unix socket."""
+    loop = asyncio.get_running_loop()
+    reader = Answer(limit=PIECE, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
 _SUMMARIES = {ASLEEP: ASLEEP_SUMMARY, SLEEPING: SLEEPING_SUMMARY}
 
 
@@ -511,6 +532,7 @@ class Client:
                 self.broker.mark(IDLE)
                 if not keeps:
                     break
+            await self._linger()
         except (OSError, ClientGone, asyncio.TimeoutError, asyncio.CancelledError):
             pass  # nobody is there to be told anything
         finally:
@@ -537,12 +559,16 @@ class Client:
         lines += [b"www-authenticate: Bearer"] if status == 401 else []
         lines += [b"connection: close"] if close else []
         await self.write(b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if only_head else body))
-        if close:
-            # What is unread when a socket is closed makes the kernel reset the connection, and the
-            # client may lose the answer.
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
-                self.writer.write_eof()
-                await asyncio.wait_for(self._discard(), 2.0)
+
+    async def _linger(self) -> None:
+        """Read what is still sent, for a while.
+
+        What is unread when a socket is closed makes the kernel reset the connection, and the client
+        may lose the answer: one of ours, or of a server that did not read the whole request.
+        """
+        if not self.broker.stopping:
+            self.writer.write_eof()
+            await asyncio.wait_for(self._discard(), 2.0)
 
     async def _discard(self) -> None:
         while await self.reader.read(PIECE):
@@ -607,7 +633,7 @@ class Client:
     async def vllms_metrics(self) -> bytes:
         """What the server itself says at `/metrics`; empty where it does not."""
         with contextlib.suppress(OSError, BadMessage, asyncio.TimeoutError):
-            reader, writer = await asyncio.open_unix_connection(self.member.uds, limit=PIECE)
+            reader, writer = await to_server_at(self.member.uds)
             try:
                 writer.write(
                     b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
@@ -628,7 +654,7 @@ class Client:
             NotThere: It cannot be reached.
         """
         try:
-            server, to_server = await asyncio.open_unix_connection(self.member.uds, limit=PIECE)
+            server, to_server = await to_server_at(self.member.uds)
         except OSError as problem:
             raise NotThere(f"the server is not there: {problem}") from problem
         sends: asyncio.Task[None] | None = None
@@ -650,9 +676,11 @@ class Client:
                 answers.cancel()
         finally:
             gone.cancel()
+            to_server.close()
             if sends is not None:
                 sends.cancel()
-            to_server.close()
+                # It reads what the client sends, and no two can.
+                await asyncio.gather(sends, return_exceptions=True)
 
     async def _send_body(self, to_server: asyncio.StreamWriter, length: int) -> None:
         body = pieces(self.reader, length)

@@ -73,6 +73,11 @@ class Server:
             head = await http1.read_head(reader, True)
             if head is None:
                 return
+            if head.path == "/early":
+                writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 22\r\n\r\n")
+                writer.write(b'{"detail":"Not Found"}')
+                await writer.drain()
+                return
             length = http1.length_of(head, True)
             body = b"".join([piece async for piece in http1.pieces(reader, length)])
             self.seen.append((b" ".join(head.first), body))
@@ -290,6 +295,20 @@ def test_a_large_body_is_passed_on_whole(place: Place, chunked: bool) -> None:
             content, seen = content + seen[: int(size, 16)], seen[int(size, 16) + 2 :]
         seen = content
     assert (first, seen == body) == (b"POST /any", True)
+
+
+def test_an_answer_before_the_whole_request_was_read_arrives(place: Place) -> None:
+    assert place.once("a") == "a"
+    length = 8 << 20
+    with socket.create_connection(("127.0.0.1", place.ports["a"]), 10) as client:
+        client.sendall(b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % length)
+        sends = threading.Thread(target=client.sendall, args=(bytes(length),), daemon=True)
+        sends.start()
+        time.sleep(0.2)  # the broker has answered, and has not read all
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        sends.join(10)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b'{"detail":"Not Found"}')
 
 
 def test_a_kept_connection_keeps_nobody_awake(place: Place) -> None:
