@@ -763,8 +763,9 @@ CAUSES: tuple[Cause, ...] = (
         r"|CUDA driver initialization failed|NVML_SUCCESS == r INTERNAL ASSERT FAILED"
         r"|CUDA-capable device\(s\) is/are busy or unavailable",
         "no usable GPU was found",
-        "See nvidia-smi, and gpus of the instance in the inventory; a device policy of the unit "
-        "can hide /dev/nvidia* (systemctl show -p DeviceAllow).",
+        "See nvidia-smi, whether ldconfig -p has libcuda.so.1 (Debian: libcuda1), and gpus of the "
+        "instance in the inventory; a device policy of the unit can hide /dev/nvidia* "
+        "(systemctl show -p DeviceAllow).",
     ),
     # cudaErrorNotSupported: virtual and partitioned GPUs, WSL2.
     _cause(

@@ -83,6 +83,17 @@ def check_driver(
             f"{f' ({detail})' if detail else ''}",
             _install_remedy(data, rule),
         )
+    elif not gpus and (fact.text(driver, "error") or "").endswith("is not installed"):
+        # As gpu_info says of a library that cannot be found (module_utils/gpu/nvml.py).
+        module = fact.text(driver, "module_version")
+        findings.problem(
+            "driver-libraries-missing",
+            "host",
+            f"the NVIDIA driver is loaded and its libraries are missing: {driver['error']}",
+            "install the driver's libraries, of the version that its kernel module has"
+            f"{f' ({module})' if module else ''}; on Debian and Ubuntu they are in libnvidia-ml1 "
+            "and libcuda1, or in libnvidia-compute of that branch",
+        )
     elif not gpus:
         detail = fact.text(driver, "error")
         findings.problem(

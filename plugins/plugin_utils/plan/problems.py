@@ -257,6 +257,10 @@ PROBLEMS: dict[str, Kind] = {
         "The host is WSL2, whose GPU the service cannot open.",
         "Start Linux on the machine itself, or set `vllm_accelerator: cpu`.",
     ),
+    "driver-libraries-missing": Kind(
+        "The NVIDIA driver is loaded, and the library by which it is asked is not installed.",
+        "Install the driver's libraries, of the version of its kernel module.",
+    ),
     "driver-not-loaded": Kind(
         "A GPU is on the PCI bus and the NVIDIA driver is not loaded.",
         "Install the distribution's NVIDIA driver of the version in the message, and reboot.",
