@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 PERIOD = 0.5
 """Seconds between two glances."""
-SILENCE = 2.0
-"""Seconds of silence, after a first half second of it, that are no pause of an engine at work."""
+SILENCE = 1.5
+"""Seconds of silence, after a first half second of it, that are no pause of an engine at work. A
+card's utilization is told for the last second or less (nvmlUtilization_t), so a long kernel shows."""
 UNANSWERED = 1.0
 """Seconds for which a token that the supervisor asks for is unanswered, to count as a request."""
 RESTS = 0.005
