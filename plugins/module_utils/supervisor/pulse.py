@@ -32,7 +32,7 @@ PERIOD = 0.5
 """Seconds between two glances."""
 SILENCE = 1.5
 """Seconds of silence, after a first half second of it, that are no pause of an engine at work. A
-card's utilization is told for the last second or less (nvmlUtilization_t), so a long kernel shows."""
+card tells its utilization over the last second or less (nvmlUtilization_t): a long kernel shows."""
 UNANSWERED = 1.0
 """Seconds for which a token that the supervisor asks for is unanswered, to count as a request."""
 RESTS = 0.005
