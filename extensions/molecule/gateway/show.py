@@ -257,14 +257,14 @@ class Show:
         self.hosts.wait("gateway-a", "UP", 180)
 
     def hung(self) -> None:
-        """A server's engine stands still, and the supervisor sees it."""
+        """A server's engine stands still, and the supervisor sees it long before it ends it."""
         with Load(self.connect, 4) as load:
             # The engine is the unit's process with that title.
             find = "pgrep -f VLLM::EngineCore"
             pid = self.hosts.run("gateway-b", "sh", "-c", find).split()[0]
             self.hosts.run("gateway-b", "kill", "-STOP", pid)
             at = time.monotonic()
-            down = self.hosts.wait("gateway-b", "DOWN", 60)
+            down = self.hosts.wait("gateway-b", "DOWN", DETECTION + 2)
             time.sleep(2)
             told = time.monotonic()
             # Its requests end when the supervisor ends the server.

@@ -171,10 +171,6 @@ def _resources(now: Sample) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _is_engine(process: Process) -> bool:
-    return process.name.startswith(("VLLM::Engine", "VLLM::Worker"))
-
-
 def _engine_seconds(sample: Sample, pids: Collection[int]) -> float:
     return sum(p.cpu_seconds for p in sample.processes or () if p.pid in pids)
 
@@ -191,7 +187,7 @@ def _cores(first: Sample, last: Sample, engine_only: bool) -> float | None:
     if not span > 0:
         return None
     if engine_only:
-        pids = {p.pid for p in first.processes or () if _is_engine(p)}
+        pids = {p.pid for p in first.processes or () if p.computes}
         pids &= {p.pid for p in last.processes or ()}
         if pids:
             return (_engine_seconds(last, pids) - _engine_seconds(first, pids)) / span
@@ -202,8 +198,8 @@ def _cores(first: Sample, last: Sample, engine_only: bool) -> float | None:
 
 def _stopped(now: Sample) -> Process | None:
     """A process that somebody has stopped, or that a debugger holds."""
-    stopped = [process for process in now.processes or () if process.state in ("T", "t")]
-    stopped.sort(key=lambda process: not _is_engine(process))
+    stopped = [process for process in now.processes or () if process.is_stopped]
+    stopped.sort(key=lambda process: not process.computes)
     return stopped[0] if stopped else None
 
 
@@ -214,6 +210,25 @@ def _stopped_evidence(process: Process) -> str:
 
 def _continue(process: Process) -> str:
     return f"kill -CONT {process.pid}, or restart the unit"
+
+
+def held_up(process: Process, *evidence: str) -> Verdict:
+    """The verdict over a server one of whose processes is stopped.
+
+    Args:
+        process: That one.
+        evidence: What else is seen.
+    """
+    return Verdict(
+        HUNG_WHILE_SERVING,
+        f"{process.name} is stopped and computes nothing",
+        (_stopped_evidence(process), *evidence),
+        _continue(process),
+    )
+
+
+COMPUTES_NOTHING = "it takes requests and computes nothing"
+ENGINE_GONE = "the engine's process is gone"
 
 
 # -- ended ----------------------------------------------------------------------------------------
@@ -319,7 +334,7 @@ RESULTS = {
 
 def _ended(samples: Sequence[Sample], log: Sequence[str]) -> Verdict:
     now = samples[-1]
-    left = [p for p in now.processes or () if _is_engine(p)] if now.active_state is None else []
+    left = [p for p in now.processes or () if p.computes] if now.active_state is None else []
     if left and (now.exit_status or 0) < 0:
         return Verdict(
             ORPHANED,
@@ -448,13 +463,11 @@ def _load(now: Sample) -> str:
 
 def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> Verdict:
     now = samples[-1]
-    had_engine = any(_is_engine(p) for sample in samples for p in sample.processes or ())
-    has_engine = now.processes is None or any(_is_engine(p) for p in now.processes)
+    had_engine = any(p.computes for sample in samples for p in sample.processes or ())
+    has_engine = now.processes is None or any(p.computes for p in now.processes)
     if now.health in (500, 503) or (had_engine and not has_engine):
         found = causes().find_cause(log)
-        evidence = (
-            [f"/health answers {now.health}"] if now.health else ["the engine's process is gone"]
-        )
+        evidence = [f"/health answers {now.health}"] if now.health else [ENGINE_GONE]
         if found is not None:
             evidence.append(f"log: {found.line[:300]}")
         return Verdict(
@@ -500,12 +513,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
         evidence.append(f"CPU of the engine {cores:.2f} cores")
     evidence = [part for part in evidence if part]
     if stopped is not None:
-        return Verdict(
-            HUNG_WHILE_SERVING,
-            f"{stopped.name} is stopped and computes nothing",
-            (_stopped_evidence(stopped), *evidence, *_resources(now)),
-            _continue(stopped),
-        )
+        return held_up(stopped, *evidence, *_resources(now))
     idle = (
         cores is not None
         and cores < limits.idle_cores
@@ -514,9 +522,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     if (idle and still >= limits.stall) or still >= limits.busy_stall:
         return Verdict(
             HUNG_WHILE_SERVING,
-            "it takes requests and computes nothing"
-            if idle
-            else "it works, but no token has come of it for too long",
+            COMPUTES_NOTHING if idle else "it works, but no token has come of it for too long",
             (*evidence, *_resources(now)),
             (
                 'Restart the unit. If it comes back: environment: {NCCL_P2P_DISABLE: "1"} and '

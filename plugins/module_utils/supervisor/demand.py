@@ -30,6 +30,7 @@ from .control import ASLEEP_SUMMARY, CONTROL, SLEEPING_SUMMARY, Control
 from .probe import ProbeFailed
 from .process import GPU_MEMORY_TIMEOUT, LOOK_WHEN_BUSY, TICK, Supervisor, say
 from .processes import adopt_orphans, kill_descendants
+from .pulse import PERIOD
 from .sleeping import SLEEP_TIMEOUT, WAKE_TIMEOUTS, answer_of, is_same, put_to_sleep, wake_up
 from .watch import Questions
 
@@ -100,7 +101,7 @@ class OnDemand(Supervisor):
 
     def tick(self) -> bool:
         """Wait a moment, or for an order; whether somebody stops the unit."""
-        self.control.turned.wait(TICK)
+        self.control.turned.wait(PERIOD)
         self.control.turned.clear()
         return self.stopping.is_set()
 

@@ -109,7 +109,8 @@ class Report:
         fingerprint: Its configuration's.
         phase: One of `PHASES`.
         generation: The one that its engine runs for, or ran for last; empty for none.
-        summary: One sentence: what it waits for, or what has failed.
+        summary: One sentence: what it waits for, what has failed, or what keeps it from computing
+            while it runs.
         at_work: Whether its engine was seen to do something while it starts.
     """
 
@@ -280,6 +281,14 @@ class Leading:
     def at_work(self) -> bool:
         """Whether a follower was seen to do something, while the leader may wait for it."""
         return any(report.at_work for _at, report in list(self._heard.values()))
+
+    def held(self) -> str | None:
+        """Which follower says that it does not compute at this moment, and why."""
+        for rank, (_at, report) in sorted(self._heard.items()):
+            ours = report.generation == self.generation and report.phase == RUNNING
+            if ours and report.summary:
+                return f"{self.named(rank)}: {report.summary}"
+        return None
 
     def trouble(self, now: float) -> Trouble | None:
         """Why this generation has to end; `None` where all is well or nothing has begun."""

@@ -43,6 +43,7 @@ from .probe import (
     read_counters,
 )
 from .processes import adopt_orphans, kill_descendants
+from .pulse import PERIOD, Pulse
 from .sample import Sample, Sampler
 from .watch import Progress, Questions, is_idle
 
@@ -112,6 +113,8 @@ class Supervisor:
         self.reader: threading.Thread | None = None
         self.began = time.monotonic()
         self.ready = False
+        self.alone = True
+        self.amiss: classify.Verdict | None = None
 
     # -- before the start -------------------------------------------------------------------------
 
@@ -259,7 +262,7 @@ class Supervisor:
 
     def tick(self) -> bool:
         """Wait a moment; whether somebody stops the unit."""
-        return self.stopping.wait(TICK)
+        return self.stopping.wait(PERIOD)
 
     def _read_log(self, pipe: IO[bytes]) -> None:
         for data in iter(lambda: os.read(pipe.fileno(), 1 << 16), b""):
@@ -296,13 +299,15 @@ class Supervisor:
     def watch(self, server: subprocess.Popen[bytes]) -> classify.Verdict:
         """Watch until the server ends, hangs, or shall stop; returns the last verdict."""
         progress = Progress(time.monotonic())
+        pulse, self.amiss = Pulse(self.limits, server.pid, self.alone), None
         verdict, next_look = classify.Verdict(classify.STARTING, "starting"), 0.0
         while not self.tick():
             ended = server.poll() is not None
             if ended and self.reader is not None:
                 self.reader.join(2.0)  # its last words
+            goes_on = self.ready and not ended and self.feel(pulse)
             now = time.monotonic()
-            if ended or now >= next_look:
+            if ended or goes_on or now >= next_look:
                 verdict = self.look()
                 lost = None if ended else self.lost_card()
                 if lost is not None:
@@ -338,6 +343,31 @@ class Supervisor:
             self.notifier.send("WATCHDOG=1")
         return verdict
 
+    def feel(self, pulse: Pulse) -> bool:
+        """Have `/health` say at once what is amiss; whether it goes on after something was.
+
+        Nothing is ended for it, and no look is taken at once: it would count from another time on.
+        """
+        before, self.amiss = self.amiss, self.standing_still(pulse)
+        if self.amiss is None:
+            if before is not None:
+                say("it goes on", 5)
+            return before is not None
+        self.state.tell(self.amiss.state, self.amiss.summary)
+        if before is None:
+            self.notifier.status(f"{self.amiss.state}: {self.amiss.summary}")
+            say(f"{self.amiss.state}: {self.amiss.summary}; /health says so while it lasts", 4)
+            for line in self.amiss.evidence:
+                say(f"  {line}", 4)
+        return False
+
+    def standing_still(self, pulse: Pulse) -> classify.Verdict | None:
+        """What keeps the server from computing at this moment; `None` where nothing is seen."""
+        asked = self.questions.newest
+        waits = asked is not None and asked.outcome == "waiting"
+        unanswered = asked.seconds if asked is not None and waits else 0.0
+        return pulse.see(self.sampler.glance(), self.sampler.scrutinize, unanswered)
+
     def is_excused(self, _verdict: classify.Verdict) -> bool:
         """Whether something else than the server explains that it stands still."""
         return False
@@ -348,6 +378,7 @@ class Supervisor:
 
     def tell_health(self, verdict: classify.Verdict) -> None:
         """Have `/health` say what was seen, also where one look is not enough to end the server."""
+        verdict = self.amiss or verdict
         if verdict.state in classify.BAD:
             self.state.tell(verdict.state, verdict.summary)
         elif self.ready:

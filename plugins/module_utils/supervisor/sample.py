@@ -17,7 +17,7 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .health import is_ours
 from .kernel import words
@@ -47,6 +47,11 @@ COMPILERS = (
 """Programs that a compilation consists of, as the kernel names them (15 bytes at most)."""
 SCRAPE_TIMEOUT = 5.0
 """Seconds that `/metrics` and `/health` may take."""
+SCRUTINY_TIMEOUT = 2.0
+"""The same where it is asked between two looks."""
+TITLE = "VLLM::"
+"""What the names of vLLM's own processes begin with, but for the first (`set_process_title` in
+vllm/utils/system_utils.py)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,21 @@ class Process:
     cpu_seconds: float = 0.0
     gpu_bytes: int | None = None
     unit: str | None = None
+
+    @property
+    def is_vllms(self) -> bool:
+        """Whether it is one of vLLM's own, but for the first."""
+        return self.name.startswith(TITLE)
+
+    @property
+    def computes(self) -> bool:
+        """Whether it is an engine or one of its workers."""
+        return self.name.startswith((f"{TITLE}Engine", f"{TITLE}Worker"))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it, or a debugger holds it."""
+        return self.state in ("T", "t")
 
 
 @dataclass(frozen=True)
@@ -152,6 +172,55 @@ class Sample:
     generation_tokens: int | None = None
     kernel: tuple[str, ...] = ()
     said: int | None = None
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A thread as the kernel schedules it.
+
+    Attributes:
+        state: The kernel's letter, as of a process.
+        ran: Seconds on a CPU since its start.
+        waited: Seconds for which it was runnable and had none, told when it gets one again.
+    """
+
+    state: str
+    ran: float
+    waited: float
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What can be read in a moment, so that it is read again and again.
+
+    Attributes:
+        at: When, seconds on the monotonic clock.
+        processes: As in a sample.
+        mains: The main threads of those that compute, by PID; without those of which the kernel
+            does not tell.
+    """
+
+    at: float
+    processes: tuple[Process, ...] | None = None
+    mains: Mapping[int, Scheduled] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scrutiny:
+    """A closer look at processes that seem to do nothing.
+
+    Attributes:
+        at: When, seconds on the monotonic clock.
+        counters: What `/metrics` said before the rest was read; `None` without an answer.
+        threads: All threads, by PID and TID.
+        gpu_utilization: Of the busiest card they are on, in percent; 0 for a server without cards,
+            `None` where it cannot be told.
+    """
+
+    at: float
+    counters: Counters | None
+    threads: Mapping[tuple[int, int], Scheduled]
+    gpu_utilization: float | None
 
 
 _JIFFIES = os.sysconf("SC_CLK_TCK")
@@ -247,8 +316,21 @@ def parse_process(pid: int, stat: str, title: str | None) -> Process | None:
         return None
     first = (title or "").split("\0", 1)[0]
     # vLLM's processes write a title over their arguments (vllm/utils/system_utils.py).
-    shown = first.split(" ", 1)[0] if first.startswith("VLLM::") else name
+    shown = first.split(" ", 1)[0] if first.startswith(TITLE) else name
     return Process(pid, shown, state, ticks / _JIFFIES)
+
+
+def parse_scheduled(state: str, schedstat: str | None) -> Scheduled | None:
+    """A thread from its `schedstat` (kernel's sched-stats.rst).
+
+    Returns:
+        `None` where it is not there, or all zeros, as of a kernel that does not count.
+    """
+    figures = (schedstat or "").split()
+    if len(figures) < 2 or not figures[0].isdigit() or not figures[1].isdigit():
+        return None
+    ran, waited = int(figures[0]) / 1e9, int(figures[1]) / 1e9
+    return Scheduled(state, ran, waited) if ran else None
 
 
 class ControlGroup:
@@ -536,6 +618,42 @@ class Sampler:
             kernel=words(at - age) if has_ended and age is not None else (),
         )
 
+    def glance(self) -> Glance:
+        """Look for a moment: it takes some ten files of the kernel's."""
+        at = time.monotonic()
+        pids = self._group.pids()
+        if pids is None:
+            return Glance(at)
+        processes = self._processes(pids)
+        mains = {}
+        for process in processes:
+            if process.computes:
+                # Of a process it is the figures of its main thread.
+                text = read_file(f"/proc/{process.pid}/schedstat")
+                scheduled = parse_scheduled(process.state, text)
+                if scheduled is not None:
+                    mains[process.pid] = scheduled
+        return Glance(at, tuple(processes), mains)
+
+    def scrutinize(self, pids: Iterable[int]) -> Scrutiny:
+        """Look closer at processes, with the server's counters."""
+        counted = self._counters(SCRUTINY_TIMEOUT)
+        utilization: float | None = 0.0
+        if self._cards is not None:
+            pids = list(pids)
+            utilization = on_cards(self._cards.read(), pids)[1]
+        at = time.monotonic()
+        threads = {}
+        for pid in pids:
+            for tid in _threads(pid):
+                folder = f"/proc/{pid}/task/{tid}"
+                stat = read_file(f"{folder}/stat") or ""
+                state = stat[stat.rfind(")") + 2 :][:1]
+                scheduled = parse_scheduled(state, read_file(f"{folder}/schedstat"))
+                if scheduled is not None:
+                    threads[pid, tid] = scheduled
+        return Scrutiny(at, counted, threads, utilization)
+
     def holders(self, pids: Iterable[int]) -> set[int]:
         """Which of these processes the driver still names as users of a card's memory."""
         cards = self._cards.read() if self._cards is not None else None
@@ -578,11 +696,11 @@ class Sampler:
         files = ("/proc/net/tcp", "/proc/net/tcp6")
         return is_listening([read_file(path, 8 << 20) for path in files], self._address.port)
 
-    def _counters(self) -> Counters | None:
+    def _counters(self, timeout: float = SCRAPE_TIMEOUT) -> Counters | None:
         if self._address is None:
             return None
         try:
-            return counters(self._address, SCRAPE_TIMEOUT)
+            return counters(self._address, timeout)
         except (ProbeFailed, ValueError):
             return None
 
@@ -619,6 +737,14 @@ class Sampler:
                     continue
             strays += [replace(process, unit=_unit_of(pid)) for process in self._processes([pid])]
         return tuple(strays)
+
+
+def _threads(pid: int) -> list[int]:
+    """The threads of a process; none where it has just ended."""
+    try:
+        return [int(entry) for entry in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
 
 
 def _unit_of(pid: int) -> str | None:

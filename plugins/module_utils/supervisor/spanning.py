@@ -34,7 +34,8 @@ from .group import (
 )
 from .group_state import GROUP_STATE, PROVED_GENERATION
 from .process import LOOK_AT_START, LOOK_WHEN_BUSY, TICK, Supervisor, say
-from .sample import Process, Sampler
+from .pulse import Pulse
+from .sample import Sampler
 from .wire import Follower, Leader, interface_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class _Spanning(Supervisor):
     ) -> None:
         super().__init__(options, environ)
         self.group = group
+        self.alone = False
         self._written: dict[str, object] | None = None
 
     def variables(self) -> dict[str, str]:
@@ -154,6 +156,12 @@ class LeadingSupervisor(_Spanning):
         names = ", ".join(one.name for one in self.group.members)
         say(f"all members are there: {names}; generation {self.leading.generation}", 5)
         self.tell_group()
+
+    def standing_still(self, pulse: Pulse) -> classify.Verdict | None:
+        """What keeps the group from computing at this moment, here or at a follower."""
+        here = super().standing_still(pulse)
+        held = self.leading.held() if here is None else None
+        return here if held is None else classify.Verdict(classify.HUNG_WHILE_SERVING, held)
 
     def is_excused(self, verdict: classify.Verdict) -> bool:
         """Whether it waits for a follower that is at work, such as one whose disk is slower."""
@@ -271,13 +279,17 @@ class FollowingSupervisor(_Spanning):
 
         Whether the engines compute is the leader's to see, who asks them.
         """
+        pulse = Pulse(self.limits, server.pid, self.alone)
         verdict, next_look = classify.Verdict(classify.STARTING, "starting"), 0.0
         held_since: float | None = None
-        while not self.stopping.wait(TICK):
+        while not self.tick():
             now = time.monotonic()
             ended = server.poll() is not None
             if ended and self.reader is not None:
                 self.reader.join(2.0)  # its last words
+            if self.ready and not ended:
+                still = self.standing_still(pulse)
+                self.summary = "" if still is None else still.summary
             if ended or now >= next_look:
                 verdict = self.look()
                 lost = None if ended else self.lost_card()
@@ -285,14 +297,17 @@ class FollowingSupervisor(_Spanning):
                     return lost
                 next_look = now + (LOOK_WHEN_BUSY if self.ready else LOOK_AT_START)
                 self.at_work = not self.ready and verdict.state in classify.ON_THE_WAY
-                stopped = [p for p in self.samples[-1].processes or () if p.state in "Tt"]
+                stopped = [p for p in self.samples[-1].processes or () if p.is_stopped]
                 if not stopped:
                     held_since = None
                 elif held_since is None:
                     held_since = now
                 held = now - held_since if held_since is not None else 0.0
                 if stopped and held >= self.limits.stall:
-                    return is_stopped(stopped[0], held, self.ready)
+                    return replace(
+                        classify.held_up(stopped[0], f"for {held:.0f} s"),
+                        state=classify.HUNG_WHILE_SERVING if self.ready else classify.HUNG_AT_START,
+                    )
             if ended and self.reports is not None:
                 self.reports.once()  # it may have fallen with another member's
             order, why = self.following.decide(time.monotonic())
@@ -339,15 +354,6 @@ class FollowingSupervisor(_Spanning):
             if self.following.refused or self.following.decide(time.monotonic())[0] == END:
                 return
             time.sleep(0.25)
-
-
-def is_stopped(process: Process, seconds: float, ready: bool) -> classify.Verdict:
-    """The verdict over an engine that somebody has stopped for too long."""
-    return classify.Verdict(
-        classify.HUNG_WHILE_SERVING if ready else classify.HUNG_AT_START,
-        f"{process.name} is stopped and computes nothing",
-        (f"{process.name} (pid {process.pid}) is in state {process.state} for {seconds:.0f} s",),
-    )
 
 
 def supervisor_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Supervisor:

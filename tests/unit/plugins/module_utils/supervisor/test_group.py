@@ -115,6 +115,19 @@ def test_nothing_is_lost_before_the_start_and_after_the_end():
     assert leading.hear(RUNS, 1000.0).summary == "b is gone"
 
 
+@pytest.mark.parametrize(
+    ("report", "held"),
+    [
+        (RUNS, None),
+        (Report(1, "f1", RUNNING, "g1", "a worker is stopped"), "b (rank 1): a worker is stopped"),
+        (Report(1, "f1", RUNNING, "g0", "a worker is stopped"), None),
+        (Report(1, "f1", FAILED, "g1", "a worker is stopped"), None),
+    ],
+)
+def test_a_member_that_runs_and_does_not_compute_is_told(report, held):
+    assert led((1.0, RUNS), (2.0, report)).held() == held
+
+
 def test_a_member_is_told_to_start_once_a_generation():
     leading = led()
     assert leading.hear(WAITS, 1.0).start

@@ -28,13 +28,19 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor impo
     main,
     process,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import Verdict
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.classify import (
+    Limits,
+    Verdict,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.pulse import Pulse
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.sample import (
     Cards,
+    Glance,
     Process,
     Sample,
     Sampler,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.watch import Questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,6 +319,57 @@ def test_a_hang_is_told_before_the_server_is_ended(unit: Unit) -> None:
     assert json.loads(told.read_text())["state"] == "hung while serving"
     supervisor.tell_health(classify.Verdict(classify.READY, "it goes on"))
     assert json.loads(told.read_text())["state"] == health.SERVING
+
+
+def test_what_is_amiss_is_told_at_once_and_over_as_soon(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor, pulse = supervisor_of(unit), Pulse(Limits(), 1)
+    supervisor.say_ready()
+    states = iter("STTTS")
+
+    def glance() -> Glance:
+        return Glance(time.monotonic(), (Process(7, "VLLM::EngineCore", next(states)),))
+
+    def seen() -> str:
+        told: str = json.loads((unit.path / "state.json").read_text())["state"]
+        return told
+
+    monkeypatch.setattr(supervisor.sampler, "glance", glance)
+    busy = Verdict("busy", "it has requests")
+    told = []
+    for _step in range(5):
+        goes_on = supervisor.feel(pulse)
+        if _step == 3:
+            supervisor.tell_health(busy)  # the counters have moved since the look before
+        told.append((goes_on, seen()))
+        if goes_on:
+            supervisor.tell_health(busy)
+    hung = "hung while serving"
+    serves = health.SERVING
+    assert told == [(False, serves), (False, serves), (False, hung), (False, hung), (True, hung)]
+    assert seen() == serves
+    output = capsys.readouterr().out
+    assert output.count("VLLM::EngineCore is stopped and computes nothing; /health says so") == 1
+    assert output.count("supervisor: it goes on") == 1
+
+
+@pytest.mark.parametrize(("answers", "seconds"), [(False, True), (True, False)])
+def test_a_token_that_does_not_come_counts_as_a_request(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch, answers: bool, seconds: bool
+) -> None:
+    supervisor, let_go = supervisor_of(unit), threading.Event()
+    told: list[float] = []
+    monkeypatch.setattr(Pulse, "see", lambda _pulse, _now, _look, waits: told.append(waits))
+    supervisor.questions = Questions(supervisor.address, 9.0, lambda *_: let_go.wait(9) and None)
+    supervisor.standing_still(Pulse(Limits(), 1))
+    supervisor.questions.ask()
+    if answers:
+        let_go.set()
+        assert supervisor.questions.wait()
+    supervisor.standing_still(Pulse(Limits(), 1))
+    let_go.set()
+    assert [wait > 0 for wait in told] == [False, seconds]
 
 
 def test_what_comes_over_a_connection_that_was_kept_is_refused_while_it_stops(unit: Unit) -> None:

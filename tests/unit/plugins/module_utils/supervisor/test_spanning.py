@@ -17,11 +17,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import process
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import (
+    main,
+    process,
+    spanning,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.group import (
+    RUNNING,
+    Report,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.pulse import Pulse
 
 FOLDER = os.path.dirname(os.path.dirname(process.__file__))
 MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.main import main; "
@@ -196,3 +206,21 @@ def test_another_configuration_is_not_started(units: list[Unit]) -> None:
         one.start()
     wait(units, lambda: "another configuration" in str(units[0].state().get("summary")))
     wait(units, lambda: "another configuration" in str(units[1].state().get("summary")))
+
+
+def test_a_follower_that_is_held_up_is_told_by_the_leader(units: list[Unit]) -> None:
+    leader = units[0]
+    options = main.arguments().parse_args(
+        ["--name=a", "--vllm=v", f"--config={leader.path}/a.yaml", f"--group={leader.group}"]
+    )
+    supervisor = spanning.supervisor_of(options, {"RUNTIME_DIRECTORY": str(leader.path)})
+    assert isinstance(supervisor, spanning.LeadingSupervisor)
+    pulse = Pulse(supervisor.limits, 1)
+    report = Report(1, supervisor.group.fingerprint, RUNNING, supervisor.leading.generation)
+    said = []
+    for summary in ("", "VLLM::Worker is stopped", ""):
+        supervisor.answer(replace(report, summary=summary))
+        verdict = supervisor.standing_still(pulse)
+        said.append(None if verdict is None else (verdict.state, verdict.summary))
+    told = ("hung while serving", "b (rank 1): VLLM::Worker is stopped")
+    assert said == [None, told, None]
