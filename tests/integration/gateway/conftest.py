@@ -32,7 +32,7 @@ KEY, OTHER_KEY, LIMITED_KEY = (
     "key-of-bob-01234567890",
     "key-of-carol-0123456789",
 )
-KEYS = [
+KEYS: list[dict[str, Any]] = [
     {"name": "alice", "key": KEY},
     {"name": "bob", "key": OTHER_KEY},
     {"name": "carol", "key": LIMITED_KEY, "requests_per_minute": 3},

@@ -10,12 +10,15 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
-from .conftest import BACKEND_KEY, KEY, LIMITED_KEY, OTHER_KEY, Proxy
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.gateway import endpoint
+
+from .conftest import BACKEND_KEY, KEY, LIMITED_KEY, OTHER_KEY, Fake, Proxy, record
 
 CHAT = "/v1/chat/completions"
 MIB = 1 << 20
@@ -417,3 +420,111 @@ def test_a_model_without_a_server_is_told_so(proxy, servers) -> None:
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "unavailable"
     assert answer.headers["retry-after"] == "5"
+
+
+@pytest.fixture(scope="module")
+def by_prefix(tmp_path_factory: pytest.TempPathFactory, servers: list[Fake]) -> Iterator[Proxy]:
+    """A gateway that sends prompts that begin alike to one server."""
+    found = [
+        endpoint("front", "127.0.0.1", record(server.port, "org/one", name), None)
+        for server, name in zip(servers, "abc", strict=True)
+    ]
+    made = Proxy(tmp_path_factory.mktemp("by-prefix"), found, vllm_gateway_balance="prefix")
+    yield made
+    made.close()
+
+
+def asked(proxy: Proxy, bodies: Sequence[dict[str, Any]]) -> list[str]:
+    """Which servers some requests went to, one after the other."""
+    before = len(proxy.entries())
+    with client(proxy) as one:
+        for content in bodies:
+            assert one.post(CHAT, json={"model": "org/one", **content}).status_code == 200
+    return [entry["server"] for entry in proxy.entries()[before:]]
+
+
+def chat(system: Any, question: str) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    }
+
+
+QUESTIONS = ("Who?", "What?", "When?", "Where?")
+
+
+FORMS = {
+    "chat": chat,
+    "parts": lambda system, question: chat([{"type": "text", "text": system}], question),
+    "system": lambda system, question: {"system": system, **chat(question, question)},
+    "system-parts": lambda system, question: {
+        "system": [{"type": "text", "text": system}],
+        **chat(question, question),
+    },
+    "instructions": lambda system, question: {"instructions": system, "input": question},
+    "input": lambda system, question: {
+        "input": [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    },
+    "input-parts": lambda system, question: {
+        "input": [
+            {"role": "system", "content": [{"type": "input_text", "text": system}]},
+            {"role": "user", "content": question},
+        ]
+    },
+    "prompt": lambda system, question: {"prompt": system + question},
+    "key": lambda system, question: {"prompt_cache_key": system, **chat(question, question)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_begins_alike_goes_to_one_server(by_prefix, form) -> None:
+    systems = [f"You are number {number}. Be brief. " * 60 for number in range(20)]
+    requests = [FORMS[form](system, question) for system in systems for question in QUESTIONS]
+    servers = asked(by_prefix, requests)
+    of_each = [set(servers[at : at + len(QUESTIONS)]) for at in range(0, len(servers), 4)]
+    assert [len(taken) for taken in of_each] == [1] * len(systems)
+    assert set(servers) == {"front:a", "front:b", "front:c"}
+
+
+def test_what_has_no_beginning_goes_to_all_in_turn(by_prefix) -> None:
+    assert set(asked(by_prefix, [{"input": [1, 2]}] * 6)) == {"front:a", "front:b", "front:c"}
+
+
+def test_one_beginning_alone_does_not_fill_a_server_while_others_have_nothing_to_do(
+    by_prefix,
+) -> None:
+    before = len(by_prefix.entries())
+    with Load(by_prefix, threads=6, prompt_cache_key="the only one") as load:
+        pass
+    assert load.failed() == []
+    servers = [entry["server"] for entry in by_prefix.entries()[before:]]
+    # At 150 % of the mean, three of six at the most.
+    assert max(map(servers.count, servers)) < 0.6 * len(servers)
+    assert len(set(servers)) > 1
+
+
+@pytest.mark.parametrize("how", ["refuses", "dies", "drains"])
+def test_what_begins_alike_goes_to_another_server_while_its_own_is_away(
+    by_prefix, servers, how
+) -> None:
+    requests = [chat("You answer in rhymes. " * 60, question) for question in QUESTIONS]
+    (home,) = set(asked(by_prefix, requests))
+    server = servers["abc".index(home[-1])]
+    ours = [one for one in by_prefix.gateway.servers() if one.name == home]
+    if how == "refuses":
+        server.control(status=503)
+    elif how == "dies":
+        server.kill()
+    else:
+        by_prefix.gateway.set_state(ours, "drain")
+    try:
+        (other,) = set(asked(by_prefix, requests))
+    finally:
+        if how == "refuses":
+            server.control(status=200)
+        elif how == "dies":
+            server.start()
+        else:
+            by_prefix.gateway.set_state(ours, "ready")
+    assert other != home
+    wait_for(by_prefix, home, "UP", 5)
+    assert set(asked(by_prefix, requests)) == {home}

@@ -88,9 +88,13 @@ GIVEN = {
         {"targets": ["[::1]:8001", "[2001:db8::1]:8001", "localhost:1", "localhost.example:1"]},
     ],
     "vllm_monitoring_node_listen": "10.0.0.7:9200",
+    "vllm_gateway_settings": {"problems": ["a key is short"]},
+    "vllm_gateway_certificate": "PEM",
+    "vllm_gateway_prefix_load": 100,
 }
 ROLES = (
-    *("benchmark", "bundle", "endpoint", "model", "monitoring", "service", "status", "verify"),
+    *("benchmark", "bundle", "endpoint", "gateway", "model", "monitoring", "service", "status"),
+    "verify",
 )
 REQUEST = {
     "repo_id": "o/m",
@@ -208,6 +212,11 @@ EXPECTED: dict[str, Any] = {
     "vllm_monitoring_private": ["127.0.0.1:8000", "[::1]:8001", "localhost:1"],
     "vllm_monitoring_port": "9200",
     "vllm_monitoring_used_route": {"receiver": "nobody", "group_by": ["alertname", "host"]},
+    "vllm_gateway_problems": [
+        "a key is short",
+        "vllm_gateway_certificate and vllm_gateway_certificate_key are set together",
+        "vllm_gateway_prefix_load is percent of the servers' mean: it must be more than 100",
+    ],
     "vllm_status_hosts": {"gpu1": [{"name": "m", "serves": False}]},
     "vllm_status_silent": ["m"],
     "vllm_endpoint_records": [
