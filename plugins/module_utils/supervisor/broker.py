@@ -218,7 +218,7 @@ async def to_server_at(path: str) -> tuple[Answer, asyncio.StreamWriter]:
     loop = asyncio.get_running_loop()
     reader = Answer(limit=PIECE, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    transport, _protocol = await loop.create_unix_connection(lambda: protocol, path)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
