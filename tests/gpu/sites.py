@@ -703,8 +703,9 @@ def demand_unit(context: Context, gpu: Gpu) -> dict[str, Any]:
             row["memory_used_bytes"] = site.used()
             turns.append(row)
             context.keep(result)
+        bodies: tuple[dict[str, Any] | None, ...] = (None, {})
         result["developer"] = {
-            f"{one['name']} {path}": [_asked(one, path, body)[0] for body in (None, {})]
+            f"{one['name']} {path}": [_asked(one, path, body)[0] for body in bodies]
             for one in instances
             for path in DEVELOPER
         }
