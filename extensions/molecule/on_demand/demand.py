@@ -5,7 +5,7 @@
 """Ask models on demand, on their own host, and do harm to them meanwhile.
 
 Usage: demand.py WORD...; the words are at the end of this file. `many` and `dealt` take minutes and
-are run by hand: make molecule SCENARIO=on_demand, with another word in verify.yml.
+are run by hand: DEMAND='cold dealt many sandbox' make molecule SCENARIO=on_demand.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def systemctl(*arguments: str) -> str:
 
 
 def asleep() -> None:
-    """Both fall asleep, and say so to whoever watches."""
-    wait(240, "both asleep", are_asleep)
+    """All fall asleep, and say so to whoever watches."""
+    wait(240, "all asleep", are_asleep)
     expect(servers() == {}, servers())
     for name in PORTS:
         expect(json.loads(get(name, "/health"))["state"] == "asleep", name)
