@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -191,13 +192,17 @@ def test_a_stall_ends_with_the_hub(hub: Hub) -> None:
     hub.faults.order("stall", after=10)
     address = urlsplit(str(hub.cdn_url))
     assert address.hostname
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=0.5)
-    connection.request("GET", path)
-    response = connection.getresponse()
-    assert response.read(10)
-    with pytest.raises(TimeoutError):
-        response.read(1)
-    connection.close()
+    with contextlib.closing(
+        http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    ) as connection:
+        connection.request("GET", path)
+        assert connection.sock
+        stalled = connection.sock
+        response = connection.getresponse()
+        assert response.read(10)
+        stalled.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            response.read(1)
 
 
 def test_a_moved_branch(hub: Hub, tmp_path: Path) -> None:
