@@ -48,9 +48,12 @@ molecule: env env-hosts model ## Molecule scenarios (root); SCENARIO=default for
 	@SCENARIO='$(SCENARIO)' scripts/test molecule
 
 ## Measure
-.PHONY: bench-noop bench-first-run test-gpu
+.PHONY: coverage bench-noop bench-first-run test-gpu
 test-gpu: env model ## The whole path on this machine's NVIDIA GPUs (root); STEPS=a,b for some
 	@python tests/gpu/run $(if $(STEPS),--steps '$(STEPS)')
+
+coverage: env ## Test what only decides and say which of its lines and branches no test reaches
+	@scripts/coverage
 
 bench-noop: env ## Time a run of site.yml that changes nothing beside ansible's setup and ping
 	@benchmarks/noop
