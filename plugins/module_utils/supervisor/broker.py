@@ -566,9 +566,8 @@ class Client:
         What is unread when a socket is closed makes the kernel reset the connection, and the client
         may lose the answer: one of ours, or of a server that did not read the whole request.
         """
-        if not self.broker.stopping:
-            self.writer.write_eof()
-            await asyncio.wait_for(self._discard(), 2.0)
+        self.writer.write_eof()
+        await asyncio.wait_for(self._discard(), 2.0)
 
     async def _discard(self) -> None:
         while await self.reader.read(PIECE):
