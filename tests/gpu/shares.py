@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from server import FOLDER, Server
-from steps import Context, Gpu, used_by
+from steps import Context, Gpu, broker_figures, used_by
 
 # systemd gives a service its sockets from file descriptor 3 on, and their names.
 _BROKER = (
@@ -63,13 +63,6 @@ def share(context: Context, servers: Sequence[Server]) -> Iterator[None]:
                 file.unlink()
 
 
-def figures(server: Server) -> dict[str, float]:
-    """What the broker tells of a server."""
-    text = server.request("/metrics")
-    lines = [line for line in text.splitlines() if line.startswith("compute_plane_broker_")]
-    return {line.partition("{")[0][21:]: float(line.rsplit(" ", 1)[1]) for line in lines}
-
-
 def _memory(awake: Server, away: Server) -> dict[str, int]:
     """Bytes of GPU memory that both take."""
     return {"awake_bytes": used_by(awake.pids(".")), "away_bytes": used_by(away.pids("."))}
@@ -113,7 +106,7 @@ def demand(context: Context, gpu: Gpu) -> dict[str, Any]:
                         **(_memory(server, away) if gpu.uuid else {}),
                     }
                 )
-            row["figures"] = [figures(server) for server in servers]
+            row["figures"] = [broker_figures(one.request("/metrics")) for one in servers]
         result[f"level_{level}"] = row
         context.keep(result)
     turns = [turn for row in result.values() for turn in row["turns"]]

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 import host
 from machine import MINILM, RELEASE, SMALL, say
 from server import FIGURES, Failed, plan
-from steps import INPUT, OUTPUT, Context, Gpu, pynvml_used, released, used_by
+from steps import (
+    INPUT,
+    OUTPUT,
+    Context,
+    Gpu,
+    broker_figures,
+    pynvml_used,
+    released,
+    used_by,
+)
 from throwaway import cgroups
 
 if TYPE_CHECKING:
@@ -657,12 +666,7 @@ def _asked(instance: dict[str, Any], path: str, body: dict[str, Any] | None) -> 
 
 def _broker_figures(site: Site) -> dict[str, dict[str, float]]:
     """What the broker counts of each instance."""
-    found = {}
-    for one in site.instances:
-        text = _asked(one, "metrics", None)[1]
-        rows = re.findall(r"^compute_plane_broker_(\w+){[^}]*} (\S+)$", text, re.MULTILINE)
-        found[one["name"]] = {name: float(value) for name, value in rows}
-    return found
+    return {one["name"]: broker_figures(_asked(one, "metrics", None)[1]) for one in site.instances}
 
 
 def _woken(site: Site) -> float:

@@ -236,6 +236,12 @@ def used_by(pids: Collection[int]) -> int:
     return sum(int(size) << 20 for pid, size in found if int(pid) in pids)
 
 
+def broker_figures(metrics: str) -> dict[str, float]:
+    """What a broker tells of one instance, from the instance's `/metrics`."""
+    rows = re.findall(r"^compute_plane_broker_(\w+){[^}]*} (\S+)$", metrics, re.MULTILINE)
+    return {name: float(value) for name, value in rows}
+
+
 def described(server: Server) -> dict[str, Any]:
     """A server's settings, what the plan says of its memory, and what the engine says."""
     log = "\n".join(line for _at, line in server.lines)
