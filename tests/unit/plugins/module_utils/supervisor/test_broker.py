@@ -36,15 +36,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.arbi
     Model,
 )
 
+from .program import FOLDER, MAIN
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
     from pathlib import Path
 
 # ansible-test's environment has what tests/unit/requirements.txt names; `make env` has this too.
 openai = pytest.importorskip("openai")
-
-FOLDER = os.path.dirname(os.path.dirname(broker.__file__))
-MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.main import main; "
 
 
 class Server:

@@ -43,14 +43,15 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.prob
     UnixConnection,
 )
 
+from .program import FOLDER, MAIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FOLDER = os.path.dirname(os.path.dirname(demand.__file__))
 # Waking takes a minute and more before it is given up, and looks are seconds apart.
-MAIN = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.main import main;"
+HASTY = (
+    f"{MAIN}"
     "import supervisor.demand as demand, supervisor.process as process;"
     "demand.WAKE_TIMEOUTS = {1: 3.0, 2: 3.0}; demand.TICK = process.LOOK_AT_START = 0.2;"
     "sys.exit(main())"
@@ -163,7 +164,7 @@ class Unit:
         self.client: socket.socket | None = None
 
     def start(self, *options: str, **variables: str) -> None:
-        command = [sys.executable, "-c", MAIN, FOLDER, f"--name={self.name}", "--on-demand"]
+        command = [sys.executable, "-c", HASTY, FOLDER, f"--name={self.name}", "--on-demand"]
         command += [f"--vllm={self.vllm}", f"--config={self.config}", *options]
         environ = {"RUNTIME_DIRECTORY": str(self.run_dir), "PATH": os.environ["PATH"]}
         environ |= {"NOTIFY_SOCKET": str(self.run_dir / "notify")}

@@ -42,12 +42,12 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.samp
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.watch import Questions
 
+from .program import FOLDER, MAIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FOLDER = os.path.dirname(os.path.dirname(process.__file__))
-MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.main import main; "
 SERVER = """#!{python}
 import http.server, json, os, socket, sys, time
 running = 0

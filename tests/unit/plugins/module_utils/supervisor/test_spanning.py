@@ -24,7 +24,6 @@ import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor import (
     main,
-    process,
     spanning,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.group import (
@@ -33,8 +32,8 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.grou
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.pulse import Pulse
 
-FOLDER = os.path.dirname(os.path.dirname(process.__file__))
-MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from supervisor.main import main; "
+from .program import FOLDER, MAIN
+
 LEADER = """#!{python}
 import http.server, json
 class Handler(http.server.BaseHTTPRequestHandler):
