@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 TOOL = Path(__file__).resolve().parents[1] / "testhosts.py"
@@ -42,3 +45,27 @@ def said_by_tool(environment: dict[str, str], *words: str) -> str:
     if done.returncode != 0:
         raise AssertionError(f"{words}: {done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def mounted(*words: str) -> Iterator[Path]:
+    """A file system that `mount`, given these words, mounts for as long as the block lasts.
+
+    It is not among pytest's directories: one that a killed run leaves behind cannot be removed
+    from there, and pytest fails at the end of each later run that tries to.
+
+    Args:
+        words: Options and the device.
+
+    Yields:
+        Where it is mounted.
+
+    Raises:
+        subprocess.CalledProcessError: It cannot be mounted, or not unmounted.
+    """
+    with tempfile.TemporaryDirectory(prefix="mounted-", dir="/var/tmp") as point:
+        subprocess.run(["mount", *words, point], check=True)
+        try:
+            yield Path(point)
+        finally:
+            subprocess.run(["umount", "--lazy", point], check=True)

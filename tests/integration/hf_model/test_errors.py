@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import threading
 import time
 import venv
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hub.testing import write_model
+from throwaway.testing import mounted
 
 from .conftest import MODEL, SHARDS, TOKEN
 
@@ -163,18 +163,12 @@ def test_without_network_a_whole_copy_serves(run: Module) -> None:
 
 
 @pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def mount() -> Iterator[Callable[..., Path]]:
     """Mounts a small file system of its own."""
-    point = tmp_path / "mount"
-    point.mkdir()
-
-    def make(*options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(point)]
-        subprocess.run(command, check=True)
-        return point
-
-    yield make
-    subprocess.run(["umount", "--lazy", str(point)], check=False, stderr=subprocess.DEVNULL)
+    with contextlib.ExitStack() as stack:
+        yield lambda *options: stack.enter_context(
+            mounted("-t", "tmpfs", "-o", ",".join(options), "tmpfs")
+        )
 
 
 @root_only

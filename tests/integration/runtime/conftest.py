@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from throwaway.testing import own_environment, run_tool
+from throwaway.testing import mounted, own_environment, run_tool
 
 from .wheels import EXPECT, ROOT, download_tools, make_release
 
@@ -182,18 +182,15 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture(scope="session")
 def small(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system of 90 MB on a loop device, which the host sees as /small."""
-    directory = tmp_path_factory.mktemp("small")
-    image, mount = directory / "image", directory / "mount"
-    mount.mkdir()
+    image = tmp_path_factory.mktemp("small") / "image"
     with image.open("wb") as stream:
         stream.truncate(90 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
-    try:
-        yield mount
-    finally:
-        hosts.run("down", "one")
-        subprocess.run(["umount", str(mount)], check=True)
+    with mounted("-o", "loop", str(image)) as point:
+        try:
+            yield point
+        finally:
+            hosts.run("down", "one")
 
 
 @pytest.fixture(scope="session")
