@@ -9,7 +9,7 @@ https://www.sphinx-doc.org/en/master/usage/configuration.html
 project = "compute_plane.vllm"
 author = "compute_plane.vllm contributors"
 copyright = "2026, compute_plane.vllm contributors"  # noqa: A001 - Sphinx's name
-root_doc = "docs/site/index"
+root_doc = "index"
 extensions = ["myst_parser", "sphinx_antsibull_ext"]
 myst_enable_extensions = ["linkify"]
 myst_heading_anchors = 4
@@ -17,6 +17,8 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header", "ref.ref"]
 html_theme = "furo"
 html_title = "compute_plane.vllm"
+html_static_path = ["style"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 # Nothing is fetched from elsewhere when a page is read.
 html_theme_options = {"top_of_page_buttons": []}
