@@ -28,6 +28,8 @@ import openai
 ALICE, BOB = "key-of-alice-0123456789", "key-of-bob-0123456789"
 MODEL, OTHER = "smollm2", "org/other"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
+STREAMS = 8
+"""How many ask at once."""
 DETECTION = 5.0
 """Seconds within which a gateway has to know that a server is gone."""
 
@@ -90,12 +92,11 @@ class Hosts:
 class Load:
     """Streams without a pause, each from a thread with a client of its own, without its retries."""
 
-    def __init__(self, connect: Callable[..., openai.OpenAI], streams: int) -> None:
+    def __init__(self, connect: Callable[..., openai.OpenAI]) -> None:
         self.connect = connect
-        self.streams = streams
         self.stopping = threading.Event()
         self.outcomes: list[tuple[float, float, str]] = []
-        self.threads = [threading.Thread(target=self.run) for _each in range(streams)]
+        self.threads = [threading.Thread(target=self.run) for _each in range(STREAMS)]
 
     def run(self) -> None:
         """Ask until it is over."""
@@ -225,7 +226,7 @@ class Show:
     def revoked(self) -> None:
         """A key is taken away while others' streams go on; no server is restarted."""
         before = self.starts()
-        with Load(self.connect, 2) as load:
+        with Load(self.connect) as load:
             keys = [{"name": "alice", "key": ALICE}]
             self.hosts.play("gateway.yml", keys_of_all=json.dumps(keys))
             with self.connect(BOB) as client:
@@ -248,7 +249,7 @@ class Show:
 
     def killed(self) -> None:
         """A server's processes are killed."""
-        with Load(self.connect, 4) as load:
+        with Load(self.connect) as load:
             self.hosts.run("gateway-a", "systemctl", "kill", "--signal=KILL", "vllm@smollm2")
             at = time.monotonic()
             down = self.hosts.wait("gateway-a", "DOWN", DETECTION + 2)
@@ -258,7 +259,7 @@ class Show:
 
     def hung(self) -> None:
         """A server's engine stands still, and the supervisor sees it long before it ends it."""
-        with Load(self.connect, 4) as load:
+        with Load(self.connect) as load:
             # The engine is the unit's process with that title.
             find = "pgrep -f VLLM::EngineCore"
             pid = self.hosts.run("gateway-b", "sh", "-c", find).split()[0]
@@ -271,12 +272,12 @@ class Show:
             self.hosts.wait("gateway-b", "UP", 240)
         after = load.failed(since=at + max(down, DETECTION))
         must(not after, f"failed though begun after it was out: {after}")
-        must(len(load.failed()) <= load.streams, str(load.failed()))
+        must(len(load.failed()) <= STREAMS, str(load.failed()))
         load.say(f"hung, out after {down:.1f} s, up again {time.monotonic() - told:.0f} s later")
 
     def rebooted(self) -> None:
         """A host reboots."""
-        with Load(self.connect, 4) as load:
+        with Load(self.connect) as load:
             self.hosts.run("gateway-a", "systemctl", "reboot", check=False)
             at = time.monotonic()
             down = self.hosts.wait("gateway-a", "DOWN", 30)
@@ -290,7 +291,7 @@ class Show:
         must(
             not after, f"{what}; failed though begun {DETECTION} s after: {after}; {self.broken()}"
         )
-        must(len(load.failed()) <= load.streams, f"{load.failed()}; {self.broken()}")
+        must(len(load.failed()) <= STREAMS, f"{load.failed()}; {self.broken()}")
         load.say(what)
 
     def broken(self) -> str:
@@ -304,7 +305,7 @@ class Show:
     def rolling(self) -> None:
         """Both servers are changed, then restarted, one after the other."""
         began = self.starts()
-        with Load(self.connect, 3) as load:
+        with Load(self.connect) as load:
             self.hosts.play("rolling.yml", context=1000)
         must(not load.failed(), str(load.failed()))
         load.say("a change of both, one after the other")
@@ -313,7 +314,7 @@ class Show:
             all(one != other for one, other in zip(began, changed, strict=True)),
             "not all were changed",
         )
-        with Load(self.connect, 3) as load:
+        with Load(self.connect) as load:
             variables: Any = {
                 "vllm_restart_rolling": True,
                 "vllm_restart_instances": [MODEL],
