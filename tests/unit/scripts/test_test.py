@@ -16,7 +16,7 @@ import pytest
 
 PROGRAM = Path(__file__).parents[3] / "scripts" / "test"
 TOOLS = ("ansible-lint", "yamllint", "ruff", "mypy", "pytest", "molecule")
-SCRIPTS = ("check-ansible-test", "check-argument-specs", "check-build", "prefetch")
+SCRIPTS = ("check-ansible-test", "check-argument-specs", "check-build", "prefetch", "site")
 # A step that logs when it runs, and fails where a file is named like a word of its command.
 STEP = """#!/usr/bin/env bash
 name="$(basename "$0") $*"
@@ -88,8 +88,8 @@ HOSTING = r"molecule |--timeout 900"
 def test_all_that_there_is_runs_from_one_queue(run: Run) -> None:
     status, said, log = run()
     assert status == 0, said
-    assert "\n26 passed, 0 failed in " in said
-    assert len(begun(log)) == len(set(begun(log))) == 26
+    assert "\n27 passed, 0 failed in " in said
+    assert len(begun(log)) == len(set(begun(log))) == 27
     assert most_at_once(log, " ") <= 3
     assert most_at_once(log, HOSTING) >= 2
     assert "VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1" in said
@@ -120,7 +120,7 @@ def test_after_a_mistake_that_lint_finds_no_host_is_started(run: Run) -> None:
     assert "yamllint:\n    E   yamllint is wrong" in said
     assert re.search(r"^molecule preflight +not run +0 s$", said, re.MULTILINE)
     (counts,) = re.findall(r"^(\d+) passed, 1 failed, (\d+) not run in ", said, re.MULTILINE)
-    assert sum(map(int, counts)) == 25
+    assert sum(map(int, counts)) == 26
     assert len(begun(log)) == 1 + int(counts[0])
     assert "pytest " in begun(log)  # the unit tests say what they find all the same
 
@@ -204,4 +204,4 @@ def test_a_tool_that_is_missing(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin/mypy").unlink()
     status, said, _log = run("lint")
     assert (status, said.count("mypy is missing; run: make env")) == (1, 2)
-    assert "9 passed, 2 failed in " in said
+    assert "10 passed, 2 failed in " in said
