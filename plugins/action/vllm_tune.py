@@ -57,7 +57,12 @@ def _planned(plan: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def candidates(
-    wanted: Mapping[str, Any], facts: Any, data: ReleaseData, name: str, space: Any
+    wanted: Mapping[str, Any],
+    facts: Any,
+    data: ReleaseData,
+    name: str,
+    space: Any,
+    goal: str = "latency",
 ) -> dict[str, Any]:
     """Plan every choice of the space as the whole host's plan with one instance changed.
 
@@ -67,10 +72,12 @@ def candidates(
         data: The release's data.
         name: The instance; "" where there is only one.
         space: As `tuning.read_space` takes it.
+        goal: What is looked for.
 
     Returns:
         `space` and `candidates`: each a `choice` with its planned `instance`, or its `problems`,
-        and whether it `keeps_backend`: `auto` is what was found when the instance was deployed.
+        whether it `keeps_backend`: `auto` is what was found when the instance was deployed, and
+        the limits of the host's cards, watts by UUID, as `gpu_power`.
 
     Raises:
         WrongTask: The instance, the space or the present plan is wrong.
@@ -84,6 +91,8 @@ def candidates(
     present = make_plan(wanted, facts, data)
     if present["problems"]:
         raise WrongTask("\n".join(problem_line(problem) for problem in present["problems"]))
+    if goal == tuning.TOKENS_PER_JOULE and present["accelerator"] == "cpu":
+        raise WrongTask(f"goal: {goal} needs a GPU, whose driver tells what it takes")
     backends = [
         row["name"]
         for row in present["instances"][index]["attention_backend"]["candidates"]
@@ -97,7 +106,11 @@ def candidates(
     for choice in tuning.choices(read):
         instances = list(wanted["instances"])
         changed = instances[index] = tuning.changed_instance(instance, choice)
-        plan = make_plan({**wanted, "instances": instances}, facts, data)
+        state = {**wanted, "instances": instances}
+        if choice.get(tuning.POWER) is not None:
+            of_instance = dict.fromkeys(present["instances"][index]["gpus"], choice[tuning.POWER])
+            state["gpu_power_limit"] = {**present["gpu_power"], **of_instance}
+        plan = make_plan(state, facts, data)
         problems = [problem_line(problem) for problem in plan["problems"]]
         rows.append(
             {
@@ -105,6 +118,7 @@ def candidates(
                 "problems": problems,
                 "instance": None if problems else _planned(plan, index),
                 "keeps_backend": str(changed.get("attention_backend", "")).upper() == AUTO,
+                "gpu_power": plan["gpu_power"],
             }
         )
     return {"space": read, "candidates": rows, "accelerator": present["accelerator"]}
@@ -137,11 +151,15 @@ class ActionModule(ProgressAction):
         wanted = {**_WANTED, **given}
         data = load_release_data(default_releases_dir(), wanted.get("release"))
         try:
-            planned = candidates(wanted, facts, data, name, space)
+            goal = str(arguments.get("goal", "latency"))
+            planned = candidates(wanted, facts, data, name, space, goal)
         except WrongTask as error:
             return {"failed": True, "msg": str(error)}
         self._task.args = {**arguments, **planned}
         result = super().run(tmp, task_vars)
         if "best" in result:
             result["instances"] = with_choice(wanted, name, result["best"])
+            limited = result["best"].get(tuning.POWER) is not None
+            limit = result["gpu_power"] if limited else wanted.get("gpu_power_limit")
+            result["gpu_power_limit"] = limit
         return result

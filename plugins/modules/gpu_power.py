@@ -58,24 +58,14 @@ cards:
 """
 
 import functools
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.power import (
-    PowerError,
-    apply,
+    attempt,
     named_in,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.host.machine import Host
-
-
-def attempt(wanted: dict[str, float], former: list[str], check: bool) -> dict[str, Any]:
-    """Set limits, and say how it went: `cards` as `apply` gives them, or the `problem`."""
-    try:
-        return {"cards": apply(wanted, former, check)}
-    except PowerError as problem:
-        return {"problem": str(problem)}
 
 
 def main() -> None:

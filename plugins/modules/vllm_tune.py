@@ -18,7 +18,8 @@ description:
     is reported with its reason and not started.
   - In the end, also after a failure, what served before serves again. While a candidate serves, the
     files on the disk are the former configuration's, so that a crash or a reboot brings that back.
-    A run that was killed is made good by the next run of the site playbook.
+    A run that was killed is made good by the next run of the site playbook, but for power limits
+    of cards that the inventory does not limit: those last until the next boot.
   - Only the result is changed, under O(results_dir); no configuration is.
 author: compute_plane.vllm contributors (@compute-plane)
 attributes:
@@ -39,9 +40,10 @@ options:
     description:
       - To the task, a mapping of settings to the values to try. The settings are C(enforce_eager),
         C(attention_backend) (V(working) for all that the plan finds to work), C(max_num_seqs),
-        C(gpu_memory_utilization), C(max_model_len), C(dtype), C(cpu_kvcache_space) and
-        C(extra_args) (each value a mapping). Those without a meaning on the accelerator are left
-        out.
+        C(gpu_memory_utilization), C(max_model_len), C(dtype), C(cpu_kvcache_space),
+        C(extra_args) (each value a mapping) and C(gpu_power_limit) (watts, for each GPU of the
+        instance; the server is not started anew for it). Those without a meaning on the
+        accelerator are left out.
       - The inventory's value is always tried. They are varied in this order.
     type: dict
     required: true
@@ -64,10 +66,11 @@ options:
   goal:
     description:
       - V(latency) is the time of a whole answer under the load with the fewest streams,
-        V(throughput) the output tokens a second under the load with the most, and V(startup) the
-        time from a start with filled caches to the first token.
+        V(throughput) the output tokens a second under the load with the most, V(startup) the
+        time from a start with filled caches to the first token, and V(tokens_per_joule) the output
+        tokens for the energy that the instance's GPUs take under the load with the most streams.
     type: str
-    choices: [latency, throughput, startup]
+    choices: [latency, throughput, startup, tokens_per_joule]
     default: latency
   margin:
     description: Percent by which another value must be better to be preferred.
@@ -163,6 +166,14 @@ instances:
   type: list
   elements: dict
   returned: success
+gpu_power:
+  description: The power limits of the host's cards with that choice made, in watts by UUID.
+  type: dict
+  returned: success
+gpu_power_limit:
+  description: What C(vllm_gpu_power_limit) is with that choice made.
+  type: raw
+  returned: success
 report:
   description: The candidates with their figures, one a line.
   type: list
@@ -230,13 +241,15 @@ def tune(services: Services) -> None:
         except BaseException:
             tuned.restore()
             raise
+        finally:
+            tuned.give_limits_back()
         tuned.restore()
     except TakenOver as problem:
         # Whoever changed it is bringing about what he wants; going back would fight that.
         services.fail(f"{tuned.name} is left as it is: {problem}")
     except (CandidateFailed, BenchClientError) as problem:
         services.fail(f"{problem}\nThe former configuration of {tuned.name} is serving.")
-    lines = tuning.inventory_lines(best, tuned.first)
+    lines = tuned.lines(best)
     path = tuned.keep(best, lines)
     services.progress.close()
     module.exit_json(
@@ -249,6 +262,7 @@ def tune(services: Services) -> None:
         best=best,
         better=bool(lines),
         lines=lines,
+        gpu_power=tuned.gpu_power(best),
         report=tuned.report(best),
         result=path,
     )

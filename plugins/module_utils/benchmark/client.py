@@ -356,8 +356,8 @@ def summarise_samples(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
     """Readings of one run as figures of each GPU.
 
     Returns:
-        By UUID the median of clocks, power and utilization, the highest memory, power and
-        temperature, and the union of NVML's reasons for lower clocks
+        By UUID the median of clocks, power and utilization, the mean of power, the
+        highest memory, power and temperature, and the union of NVML's reasons for lower clocks
         (nvmlClocksThrottleReasons, a bit field).
     """
     figures: dict[str, dict[str, Any]] = {}
@@ -371,6 +371,8 @@ def summarise_samples(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
             name: statistics.median(known(name)) if known(name) else None
             for name in ("sm_clock_mhz", "memory_clock_mhz", "power_watts", "utilization_percent")
         }
+        powers = known("power_watts")
+        figures[uuid]["power_watts_mean"] = statistics.fmean(powers) if powers else None
         for name in ("memory_used_bytes", "power_watts", "temperature_celsius"):
             figures[uuid][f"{name}_max"] = max(known(name), default=None)
         reasons = 0

@@ -134,7 +134,10 @@ class Benchmark:
                 client.BenchClient(self.name, now.venv, now.user, lifetime, self.key) as runner,
                 client.GpuWatch(self.instance["gpus"], python) as watch,
             ):
+                at = time.time()
                 runner.wait_until_ready()
+                # Nothing has been asked while vLLM was imported.
+                idle = watch.between(at, time.time())
                 limits = self._limits(watch.gpus)
                 points = measure.measure(
                     runner, watch, now, self.points, params, seed=seed, limits=limits, tell=tell
@@ -160,6 +163,7 @@ class Benchmark:
                 "engine": subject.backend_in_log(engine_log()),
             },
             "gpus": watch.gpus,
+            "idle": idle,
             "repeats": params["repeats"],
             "time_limit": params["time_limit"],
             "seed": seed,
@@ -204,6 +208,7 @@ class Benchmark:
     def lines(self, result: dict[str, Any]) -> list[str]:
         """The result for a terminal."""
         lines = [point_line(point) for point in result["points"] if point["runs"]]
+        lines += idle_lines(result["idle"])
         lines += [
             f"{figures.load_text(point)}: left out, {point['reason']}"
             for point in result["skipped"]
@@ -211,6 +216,12 @@ class Benchmark:
         if result["comparison"]:
             lines += figures.comparison_lines(result["comparison"])
         return lines
+
+
+def idle_lines(idle: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the GPUs take without requests, for a terminal; no line where one does not tell."""
+    watts = [gpu["power_watts"] for gpu in idle.values()]
+    return [f"without requests: {sum(watts):.0f} W"] if watts and None not in watts else []
 
 
 def point_line(point: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,10 @@ Choice = dict[str, Any]
 
 WORKING = "working"
 """In the place of values of attention_backend: those that the plan finds to work."""
-GOALS = ("latency", "throughput", "startup")
+TOKENS_PER_JOULE = "tokens_per_joule"
+GOALS = ("latency", "throughput", "startup", TOKENS_PER_JOULE)
+POWER = "gpu_power_limit"
+"""A setting of the instance's GPUs, not of the instance: watts for each, None as it is."""
 MOST_CHOICES = 500
 DEFAULTS: dict[str, Any] = {
     "attention_backend": "TRITON_ATTN",
@@ -45,8 +49,9 @@ SETTINGS = (
     "dtype",
     "cpu_kvcache_space",
     "extra_args",
+    POWER,
 )
-_ONLY_CUDA = ("attention_backend", "gpu_memory_utilization")
+_ONLY_CUDA = ("attention_backend", "gpu_memory_utilization", POWER)
 _ONLY_CPU = ("cpu_kvcache_space",)
 
 
@@ -118,6 +123,8 @@ def changed_instance(instance: Mapping[str, Any], choice: Mapping[str, Any]) -> 
     """The instance in the inventory with a choice's settings; other flags of extra_args stay."""
     changed = dict(instance)
     for name, value in choice.items():
+        if name == POWER:
+            continue
         if name == "extra_args":
             value = {**instance.get("extra_args", {}), **value}  # noqa: PLW2901 - over the rest
         if value is None:
@@ -134,7 +141,8 @@ def score(measured: Mapping[str, Any], goal: str) -> float | None:
         measured: `ready_seconds` and `points` of a candidate.
         goal: `latency` is the median time of a whole answer of the load with the fewest streams;
             `throughput` the seconds a token of the load with the most; `startup` the seconds to
-            the first token after a start.
+            the first token after a start; `tokens_per_joule` the joules a token of the load with
+            the most.
     """
     if goal == "startup":
         value = measured.get("ready_seconds")
@@ -146,7 +154,59 @@ def score(measured: Mapping[str, Any], goal: str) -> float | None:
     if goal == "latency":
         figure = by_streams[0]["figures"]["e2el_ms"]
         return None if figure is None else float(figure["median"])
+    if goal == TOKENS_PER_JOULE:
+        return joules_a_token(by_streams[-1])
     return 1.0 / float(by_streams[-1]["figures"]["output_throughput"]["median"])
+
+
+def joules_a_token(point: Mapping[str, Any]) -> float | None:
+    """What a token of a load takes; `None` where a GPU does not tell its power.
+
+    Args:
+        point: As `measure.measure` returns it: each of its `runs` has `seconds`, `output_tokens`,
+            and of its `gpus` the mean `power_watts_mean`.
+
+    Returns:
+        Joules, the median of the runs: of all GPUs of the instance, idle time between requests
+        included. What the rest of the machine takes is not known.
+    """
+    found = []
+    for run in point["runs"]:
+        powers = [gpu.get("power_watts_mean") for gpu in run["gpus"].values()]
+        if not powers or None in powers or not run["output_tokens"]:
+            return None
+        found.append(sum(powers) * run["seconds"] / run["output_tokens"])
+    return statistics.median(found) if found else None
+
+
+def cost(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """What another choice brings and costs, under the load with the most streams.
+
+    Args:
+        before: The measured candidate that serves now.
+        after: The best one.
+
+    Returns:
+        A sentence; `None` where there is no power to compare.
+    """
+    was, now = (
+        max(one["points"], key=lambda point: int(point["concurrency"]), default=None)
+        for one in (before, after)
+    )
+    if was is None or now is None:
+        return None
+    energy = [joules_a_token(point) for point in (was, now)]
+    speed = [point["figures"]["output_throughput"] for point in (was, now)]
+    if not all(energy) or not all(speed):
+        return None
+    tokens = _percent(float(energy[0] or 0) / float(energy[1] or 1))
+    second = _percent(speed[1]["median"] / speed[0]["median"])
+    return f"{tokens} tokens per joule and {second} tokens a second, beside what serves now"
+
+
+def _percent(ratio: float) -> str:
+    """A ratio as people say it: `12.5 % more`."""
+    return f"{abs(ratio - 1) * 100:.1f} % {'more' if ratio >= 1 else 'fewer'}"
 
 
 def _best(
@@ -199,13 +259,14 @@ def most_starts(space: Mapping[str, Sequence[Any]]) -> int:
 
 
 def inventory_lines(choice: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """The lines by which the inventory makes a choice: the settings that are not as they were.
+    """The lines by which an instance of the inventory makes a choice: what is not as it was.
 
-    YAML takes JSON's values. A setting that is to be left out is a comment.
+    YAML takes JSON's values. A setting that is to be left out is a comment. A power limit is not
+    among them: it is the host's.
     """
     lines = []
     for name, value in choice.items():
-        if value == before.get(name):
+        if value == before.get(name) or name == POWER:
             continue
         if value is None:
             lines.append(f"# remove {name}")
@@ -246,10 +307,13 @@ def variant(
     )
 
 
+_UNSAID = {POWER: "as it is"}
+
+
 def label(choice: Mapping[str, Any]) -> str:
     """As a person would name it."""
     shown = (
-        f"{name} {'default' if value is None else json.dumps(value)}"
+        f"{name} {_UNSAID.get(name, 'default') if value is None else json.dumps(value)}"
         for name, value in choice.items()
     )
     return ", ".join(shown).replace('"', "")

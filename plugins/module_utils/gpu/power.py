@@ -253,6 +253,22 @@ def apply(wanted: Mapping[str, float], former: Iterable[str], check: bool) -> li
     return told
 
 
+def attempt(wanted: Mapping[str, float], former: Iterable[str], check: bool) -> dict[str, Any]:
+    """Set limits, and say how it went: `cards` as `apply` gives them, or the `problem`."""
+    try:
+        return {"cards": apply(wanted, former, check)}
+    except PowerError as problem:
+        return {"problem": str(problem)}
+
+
+def limits_now() -> dict[str, float]:
+    """The limit of each card in watts, by UUID; empty without a driver."""
+    try:
+        return {card.uuid: card.limit / 1000 for card in Nvml().cards()}
+    except PowerError:
+        return {}
+
+
 def main(arguments: list[str]) -> int:
     """Set the limits that the arguments name; a card that is lost does not keep the others."""
     failed = 0

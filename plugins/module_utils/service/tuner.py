@@ -17,6 +17,10 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark impor
     sweep,
     tuning,
 )
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.power_limits import (
+    LimitError,
+    PowerLimits,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.files import File
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.numbers import human_seconds
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.openai_client import (
@@ -78,6 +82,10 @@ class Tuning:
         serving.require(services, self.former)
         self.seen: dict[str, dict[str, Any]] = {}
         self.trying = self.former
+        try:
+            self.limits = PowerLimits(self.present["gpus"] if tuning.POWER in self.space else [])
+        except LimitError as problem:
+            services.fail(f"{self.name} cannot be tuned: {problem}")
         self.began = time.monotonic()
 
     def _config(self, choice: tuning.Choice) -> dict[str, Any]:
@@ -104,6 +112,13 @@ class Tuning:
             File(config, wanted.config_text, mode=0o640, group=wanted.user),
             File(self.services.drop_in_path(self.name), wanted.drop_in_text),
         ]
+
+    def give_limits_back(self) -> None:
+        """Give the GPUs the power limits that they had."""
+        try:
+            self.limits.give_back()
+        except LimitError as problem:
+            self.services.module.warn(f"{self.name}: {problem}")
 
     # -- one candidate --------------------------------------------------------------------------
 
@@ -235,6 +250,7 @@ class Tuning:
         }
         what = tuning.label(choice)
         try:
+            self.limits.set(self.planned[tuning.key(choice)]["gpu_power"])
             if not is_former or self.params["goal"] == "startup":
                 self._tell(f"starting {what}")
                 row["ready_seconds"] = self.start(wanted)
@@ -246,12 +262,14 @@ class Tuning:
             if serving.why_not(self.services, wanted) is not None:
                 raise CandidateFailed("it ended while it was measured")
             row["state"] = "measured"
-        except (CandidateFailed, StartFailed) as problem:
+        except (CandidateFailed, LimitError, StartFailed) as problem:
             row["reason"] = str(problem)
             self._see_who_restarted(wanted)
         row["score"] = (
             tuning.score(row, self.params["goal"]) if row["state"] == "measured" else None
         )
+        if row["state"] == "measured" and row["score"] is None:
+            row["reason"] = f"there is no figure for the goal {self.params['goal']}"
         self.seen[tuning.key(choice)] = row
 
     # -- the search -----------------------------------------------------------------------------
@@ -327,7 +345,24 @@ class Tuning:
 
     def report(self, best: tuning.Choice) -> list[str]:
         """The candidates for a terminal."""
-        return [row_line(row, row["choice"] == best) for row in self.rows()]
+        lines = [row_line(row, row["choice"] == best) for row in self.rows()]
+        cost = tuning.cost(self.seen[tuning.key(self.first)], self.seen[tuning.key(best)])
+        if best != self.first and cost:
+            lines.append(f"{tuning.label(best)}: {cost}")
+        return lines
+
+    def gpu_power(self, best: tuning.Choice) -> dict[str, float]:
+        """The power limits of the host's cards with a choice made, watts by UUID."""
+        limits: dict[str, float] = self.planned[tuning.key(best)]["gpu_power"]
+        return limits
+
+    def lines(self, best: tuning.Choice) -> list[str]:
+        """The lines by which the inventory makes a choice."""
+        lines = tuning.inventory_lines(best, self.first)
+        if best.get(tuning.POWER) is not None:
+            limits = json.dumps(self.gpu_power(best))
+            lines.append(f"vllm_gpu_power_limit: {limits}  # of the host, beside vllm_instances")
+        return lines
 
     def keep(self, best: tuning.Choice, lines: list[str]) -> str:
         """Write the result; returns its path."""
@@ -363,5 +398,7 @@ def row_line(row: dict[str, Any], best: bool) -> str:
         if output:
             answer = f", answer {whole['median']:.0f} ms" if whole else ""
             load = "{concurrency} x {input_tokens}+{output_tokens}".format(**point)
-            parts.append(f"{load} {output['median']:.1f} tokens/s{answer}")
+            joules = tuning.joules_a_token(point)
+            energy = f", {1 / joules:.2f} tokens/J" if joules else ""
+            parts.append(f"{load} {output['median']:.1f} tokens/s{answer}{energy}")
     return f"{name}: {'; '.join(parts)}{' (best)' if best else ''}"

@@ -24,15 +24,23 @@ SPACE = {
 }
 
 
-def candidates(name="", space=SPACE, instances=None, facts="ac-3090"):
-    facts = json.loads((FACTS / f"{facts}.json").read_text(encoding="utf-8"))
+def facts_of(host):
+    return json.loads((FACTS / f"{host}.json").read_text(encoding="utf-8"))
+
+
+def candidates(
+    name="", space=SPACE, instances=None, facts="ac-3090", goal="latency", power=None, **more
+):
+    facts = facts_of(facts)
     wanted = {
         **vllm_tune._WANTED,
+        **more,
+        "gpu_power_limit": power,
         "instances": instances
         or [{"name": "one", "model": MODEL, "max_model_len": 4096, "enforce_eager": True}],
     }
     data = load_release_data(default_releases_dir(), "0.14.1")
-    return vllm_tune.candidates(wanted, facts, data, name, space)
+    return vllm_tune.candidates(wanted, facts, data, name, space, goal)
 
 
 def rows(planned, **choice):
@@ -97,6 +105,33 @@ def test_which_of_several_instances_must_be_said():
 def test_a_space_that_is_none():
     with pytest.raises(vllm_tune.WrongTask, match="cannot be tried"):
         candidates(space={"port": [8001]})
+
+
+def test_power_limits_of_the_instances_cards():
+    planned = candidates(
+        space={"gpu_power_limit": [250, 280, 1000]},
+        instances=[{"name": "one", "model": MODEL, "max_model_len": 4096, "gpus": [0]}],
+        facts="two-3090",
+        power={1: 300},
+    )
+    first, second = (row["uuid"] for row in facts_of("two-3090")["gpu"]["gpus"])
+    limits = {row["choice"]["gpu_power_limit"]: row["gpu_power"] for row in planned["candidates"]}
+    assert limits[None] == {second: 300.0}
+    assert limits[280] == {first: 280.0, second: 300.0}
+    refused = rows(planned, gpu_power_limit=1000)[0]
+    assert "takes a limit from" in refused["problems"][0]
+    # The server goes on: nothing of it is another.
+    assert len({json.dumps(row["instance"]) for row in rows(planned)[:3]}) == 1
+
+
+def test_energy_is_measured_on_gpus_alone():
+    with pytest.raises(vllm_tune.WrongTask, match="tokens_per_joule needs a GPU"):
+        candidates(
+            goal="tokens_per_joule",
+            space={"max_num_seqs": [1]},
+            instances=[{"name": "one", "model": MODEL, "max_model_len": 4096}],
+            accelerator="cpu",
+        )
 
 
 def test_the_inventory_with_a_choice_made():

@@ -168,6 +168,7 @@ def test_samples_of_a_run_become_figures_of_each_gpu():
             "sm_clock_mhz": 1900,
             "memory_clock_mhz": 9501,
             "power_watts": 300.0,
+            "power_watts_mean": pytest.approx(740 / 3),
             "utilization_percent": None,
             "memory_used_bytes_max": 5,
             "power_watts_max": 340.0,

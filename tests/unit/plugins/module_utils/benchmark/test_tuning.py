@@ -47,6 +47,8 @@ INSTANCE = {"name": "a", "model": "/m", "enforce_eager": True, "extra_args": {"s
             "cuda",
             {"max_num_seqs": [None, 1]},
         ),
+        ({"gpu_power_limit": [280, 350]}, "cuda", {"gpu_power_limit": [None, 280, 350]}),
+        ({"gpu_power_limit": [280], "max_num_seqs": [1]}, "cpu", {"max_num_seqs": [None, 1]}),
         ({"extra_args": [{"seed": 2}]}, "cuda", {"extra_args": [{"seed": 1}, {"seed": 2}]}),
     ],
 )
@@ -80,7 +82,9 @@ def test_choices_begin_with_the_inventorys():
 
 
 def test_an_instance_with_a_choice():
+    # A power limit is the host's.
     choice = {"enforce_eager": False, "max_num_seqs": None, "extra_args": {"x": 2}}
+    choice["gpu_power_limit"] = 280
     assert tuning.changed_instance({**INSTANCE, "max_num_seqs": 5}, choice) == {
         "name": "a",
         "model": "/m",
@@ -146,9 +150,14 @@ def test_what_the_plan_refuses_is_not_tried():
     assert best == {"a": 0, "b": 2}
 
 
-def point(streams, throughput, whole):
+def run(seconds, tokens, **watts):
+    gpus = {uuid: {"power_watts_mean": value} for uuid, value in watts.items()}
+    return {"seconds": seconds, "output_tokens": tokens, "gpus": gpus}
+
+
+def point(streams, throughput, whole, *runs):
     figures = {"output_throughput": {"median": throughput}, "e2el_ms": {"median": whole}}
-    return {"concurrency": streams, "figures": figures}
+    return {"concurrency": streams, "figures": figures, "runs": runs}
 
 
 def test_scores_of_the_goals():
@@ -162,14 +171,51 @@ def test_scores_of_the_goals():
 
 
 def test_without_a_figure_there_is_no_score():
-    nothing = {"concurrency": 1, "figures": {"output_throughput": None, "e2el_ms": None}}
+    figures = {"output_throughput": None, "e2el_ms": None}
+    nothing = {"concurrency": 1, "figures": figures, "runs": []}
     for goal in tuning.GOALS:
         assert tuning.score({"ready_seconds": None, "points": [nothing]}, goal) is None
 
 
+@pytest.mark.parametrize(
+    ("runs", "joules"),
+    [
+        pytest.param([run(10.0, 1000, a=300.0)], 3.0, id="watts by seconds by tokens"),
+        pytest.param([run(10.0, 1000, a=300.0, b=200.0)], 5.0, id="all cards"),
+        pytest.param(
+            [run(10, 1000, a=300.0), run(10, 1000, a=100.0), run(10, 1000, a=200.0)],
+            2.0,
+            id="the median of the runs",
+        ),
+        pytest.param([run(10.0, 1000, a=300.0, b=None)], None, id="a card that does not tell"),
+        pytest.param([run(10.0, 1000)], None, id="no card"),
+        pytest.param([run(10.0, 0, a=300.0)], None, id="no tokens"),
+        pytest.param([], None, id="no run"),
+    ],
+)
+def test_the_energy_of_a_token(runs, joules):
+    found = tuning.joules_a_token(point(16, 100.0, 1.0, *runs))
+    assert found == (None if joules is None else pytest.approx(joules))
+    # The load with the most streams counts.
+    measured = {"points": [point(16, 100.0, 1.0, *runs), point(1, 10.0, 1.0, run(1.0, 1, a=9.0))]}
+    assert tuning.score(measured, "tokens_per_joule") == found
+
+
+def test_what_less_power_costs():
+    now = {"points": [point(1, 10.0, 1.0), point(16, 400.0, 1.0, run(10.0, 4000, a=350.0))]}
+    less = {"points": [point(1, 10.0, 1.0), point(16, 380.0, 1.0, run(10.0, 3800, a=250.0))]}
+    assert tuning.cost(now, less) == (
+        "33.0 % more tokens per joule and 5.0 % fewer tokens a second, beside what serves now"
+    )
+    assert tuning.cost(now, {"points": [point(16, 380.0, 1.0, run(10.0, 3800))]}) is None
+    assert tuning.cost(now, {"points": []}) is None
+
+
 def test_lines_for_the_inventory():
     before = {"enforce_eager": True, "max_num_seqs": 64, "dtype": "auto", "extra_args": {}}
+    before["gpu_power_limit"] = None
     best = {
+        "gpu_power_limit": 280,
         "enforce_eager": False,
         "max_num_seqs": None,
         "dtype": "auto",
@@ -189,6 +235,8 @@ def test_a_name_for_people():
         tuning.label(choice)
         == "enforce_eager false, attention_backend TRITON_ATTN, max_num_seqs default"
     )
+    assert tuning.label({"gpu_power_limit": 280}) == "gpu_power_limit 280"
+    assert tuning.label({"gpu_power_limit": None}) == "gpu_power_limit as it is"
 
 
 def former():

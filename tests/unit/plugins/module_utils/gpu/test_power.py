@@ -16,6 +16,10 @@ import fake_gpu
 import pytest
 import yaml
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.benchmark.power_limits import (
+    LimitError,
+    PowerLimits,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu import power
 from ansible_collections.compute_plane.vllm.plugins.module_utils.gpu.power import (
     Card,
@@ -256,6 +260,42 @@ def test_no_driver(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None
     started = machine.start_unit()
     assert started.returncode == 1
     assert "Driver Not Loaded" in started.stderr
+
+
+def test_limits_while_settings_are_compared(machine: Machine) -> None:
+    limits = PowerLimits([ONE])
+    limits.give_back()
+    assert machine.limits() == [(350, False), (350, False)]
+    limits.set({ONE: 280, TWO: 120})
+    assert [limit for limit, _mode in machine.limits()] == [280, 350]
+    limits.set({})
+    assert [limit for limit, _mode in machine.limits()] == [350, 350]
+    limits.set({ONE: 250})
+    limits.give_back()
+    assert [limit for limit, _mode in machine.limits()] == [350, 350]
+
+
+def test_a_limit_that_somebody_else_sets_meanwhile_stays(machine: Machine) -> None:
+    limits = PowerLimits([ONE])
+    limits.set({ONE: 280})
+    power.apply({ONE: 300}, [], check=False)
+    limits.give_back()
+    assert [limit for limit, _mode in machine.limits()] == [300, 350]
+
+
+def test_a_limit_that_the_driver_does_not_take(machine: Machine) -> None:
+    limits = PowerLimits([ONE])
+    with pytest.raises(LimitError, match="a limit of 20 W: "):
+        limits.set({ONE: 20})
+    limits.give_back()
+    assert [limit for limit, _mode in machine.limits()] == [350, 350]
+
+
+def test_without_cards_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "limits_now", lambda: 1 / 0)
+    limits = PowerLimits([])
+    limits.set({ONE: 280})
+    limits.give_back()
 
 
 def test_the_roles_unit_names_what_the_program_reads() -> None:
