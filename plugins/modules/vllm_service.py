@@ -262,10 +262,11 @@ options:
     description:
       - What follows where a server ends because a GPU of it is lost, or needs a reset before it can
         compute, as the driver tells. With V(fail) the unit stays down until somebody has seen to
-        the card. With V(restart) it is started again, once an hour at most. To change it restarts
-        the servers.
+        the card. With V(restart) it is started again, once an hour at most; with V(reset) and
+        V(reboot) the unit that the role C(vllm_gpu) installs is asked to do that. To change it
+        restarts the servers.
     type: str
-    choices: [fail, restart]
+    choices: [fail, restart, reset, reboot]
     default: fail
   device_policy:
     description:
@@ -587,7 +588,11 @@ def main() -> None:
             "starts": {"type": "int", "default": 5},
             "keep_supervisor": {"type": "bool", "default": True},
             "truthful_health": {"type": "bool", "default": True},
-            "gpu_lost": {"type": "str", "choices": ["fail", "restart"], "default": "fail"},
+            "gpu_lost": {
+                "type": "str",
+                "choices": ["fail", "restart", "reset", "reboot"],
+                "default": "fail",
+            },
             "device_policy": {"type": "str", "choices": ["closed", "auto"], "default": "closed"},
             **ARGUMENTS,
         },

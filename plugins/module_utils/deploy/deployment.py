@@ -201,7 +201,7 @@ class Common:
         starts: Failed starts in a row after which a server is given up.
         closed_devices: Whether a server can open its own GPUs and no other device.
         truthful_health: Whether `/health` says what the supervisor sees.
-        gpu_lost: What follows where a card is lost: `fail`, or `restart`.
+        gpu_lost: What follows where a card is lost: one of `supervisor.cards.POLICIES`.
     """
 
     release: str

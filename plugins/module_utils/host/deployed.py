@@ -16,6 +16,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.host.units impo
 
 UNIT_DIR = "/etc/systemd/system"
 POWER_UNIT = f"{UNIT_DIR}/vllm-power.service"
+RECOVERY_UNIT = f"{UNIT_DIR}/vllm-gpu-recovery.service"
 """The unit of the role vllm_gpu."""
 MEASURED = "measured.json"
 _SYSTEMCTL = ("/usr/bin/systemctl", "/bin/systemctl")
@@ -148,7 +149,8 @@ class Deployed:
             tools (path, None unless its Python is there), releases [{path, name, proved,
             manifest}], instances by name: unit, active_state, sub_state (None where systemd does
             not run), enabled, main_pid, user, port, venv; measured, what engines measured;
-            power_unit, whether a unit of ours limits the power of cards.
+            power_unit and recovery_unit, whether a unit of ours limits the power of cards or
+            brings them back.
         """
         units = parse_show(self._show.result().stdout) if self._show is not None else {}
         names = set(self._names)
@@ -162,6 +164,7 @@ class Deployed:
             "releases": self._releases(),
             "measured": self._measured(),
             "power_unit": self._host.is_file(POWER_UNIT),
+            "recovery_unit": self._host.is_file(RECOVERY_UNIT),
             "instances": {
                 name: self._instance(name, units.get(unit_name(name), {})) for name in sorted(names)
             },

@@ -366,27 +366,30 @@ class Watch:
 
 # -- what follows ---------------------------------------------------------------------------------
 
-FAIL, RESTART = "fail", "restart"
-POLICIES = (FAIL, RESTART)
-"""What an operator allows: to tell and stay down; to start the unit again, which is bounded."""
+FAIL, RESTART, RESET_CARD, REBOOT_HOST = "fail", "restart", "reset", "reboot"
+POLICIES = (FAIL, RESTART, RESET_CARD, REBOOT_HOST)
+"""What an operator allows: to tell and stay down; to start the unit again; to have root reset the
+card, or reboot the host. What is allowed is bounded."""
 SPACING = 3600.0
-"""Seconds between two starts for a lost card."""
+"""Seconds between two attempts with a lost card."""
+WANTED = "recovery-wanted"
+"""The file by which a supervisor asks root, in its folder that is kept over reboots."""
 _FILE = "gpu-lost.json"
 
 
-def may_start(policy: str, last: float | None, now: float) -> bool:
-    """Whether the unit is started again.
+def may_try(policy: str, last: float | None, now: float) -> bool:
+    """Whether what is allowed is tried.
 
     Args:
         policy: One of `POLICIES`.
-        last: When it was started again for a card the last time, in seconds since 1970.
+        last: When it was tried the last time, in seconds since 1970.
         now: The same for this moment.
     """
-    return policy == RESTART and (last is None or not 0 <= now - last < SPACING)
+    return policy != FAIL and (last is None or not 0 <= now - last < SPACING)
 
 
-class Starts:
-    """The starts for a lost card, kept over reboots.
+class Attempts:
+    """What was tried with a lost card, kept over reboots.
 
     Args:
         folder: Where; `None` keeps nothing and allows none.
@@ -402,12 +405,15 @@ class Starts:
             self.count, self.last = int(kept["count"]), float(kept["last"])
 
     def take(self, policy: str) -> bool:
-        """Whether there is one now; if so, it is counted."""
+        """Whether there is one now; if so, it is counted, and root is asked where it is root's."""
         now = time.time()
-        if self._path is None or not may_start(policy, self.last, now):
+        if self._path is None or not may_try(policy, self.last, now):
             return False
         self.count, self.last = self.count + 1, now
         with open(f"{self._path}.new", "w", encoding="utf-8") as stream:
             json.dump({"count": self.count, "last": now}, stream)
         os.replace(f"{self._path}.new", self._path)
+        if policy in (RESET_CARD, REBOOT_HOST):
+            with open(os.path.join(os.path.dirname(self._path), WANTED), "w"):
+                pass
         return True

@@ -91,7 +91,7 @@ class Supervisor:
         fingerprint = environ.get("COMPUTE_PLANE_FINGERPRINT", "")
         self.fingerprint = fingerprint
         self.failures = backoff.Failures(self.run_dir, fingerprint)
-        self.lost = cards.Starts(environ.get("STATE_DIRECTORY"))
+        self.lost = cards.Attempts(environ.get("STATE_DIRECTORY"))
         self.draining = os.path.join(self.run_dir, "draining")
         self.state = health.StateFile(os.path.join(self.run_dir, "state.json"))
         self.on_gpu: set[int] = set()
@@ -461,14 +461,18 @@ class Supervisor:
 
     def fail_with_card(self, verdict: classify.Verdict) -> int:
         """Say what systemd shall do where a card cannot compute: starts alone do not mend it."""
-        if self.lost.take(self.options.gpu_lost):
+        policy = self.options.gpu_lost
+        tried = self.lost.take(policy)
+        if tried and policy == cards.RESTART:
             say("the unit is started again, once: vllm_service_gpu_lost is restart", 4)
             return 1
         self.failures.forget()
         self.state.tell(health.GIVEN_UP, verdict.summary)
+        if tried:
+            say(f"root is asked for a {policy}, which vllm_service_gpu_lost allows", 4)
         why = ""
-        if self.options.gpu_lost == cards.RESTART:
-            why = f", within {cards.SPACING / 60:.0f} min of start {self.lost.count} for a card"
+        if policy != cards.FAIL and not tried:
+            why = f", within {cards.SPACING / 60:.0f} min of attempt {self.lost.count} with a card"
         say(
             f"not started again{why}: {verdict.summary}\nremedy: {verdict.remedy}",
             2,

@@ -38,7 +38,7 @@ SHAPES = {
     | {"addresses"},
     "nvcc": {"found", "path", "version", "candidates", "c_compiler", "cxx_compiler"}
     | {"service_path", "on_service_path", "libc_headers"},
-    "deployed": {"tools", "releases", "instances", "measured", "power_unit"},
+    "deployed": {"tools", "releases", "instances", "measured", "power_unit", "recovery_unit"},
     "gpu": {"driver", "pci_devices", "gpus", "devices", "source"},
 }
 ABSENT = {"ok": False, "code": None, "error": "none", "version": None, "devices": []}

@@ -50,13 +50,20 @@ def test_nothing_is_deployed_and_nothing_is_started():
         "instances": {},
         "measured": [],
         "power_unit": False,
+        "recovery_unit": False,
     }
     assert host.started == []
 
 
-def test_a_unit_that_limits_the_power_of_cards():
-    host = FakeHost({"/etc/systemd/system/vllm-power.service": "[Service]\n"})
-    assert Deployed(host).result()["power_unit"] is True
+@pytest.mark.parametrize("name", ["power", "recovery"])
+def test_units_of_ours_for_cards(name):
+    unit = {"power": "vllm-power", "recovery": "vllm-gpu-recovery"}[name]
+    host = FakeHost({f"/etc/systemd/system/{unit}.service": "[Service]\n"})
+    found = Deployed(host).result()
+    assert {key: found[f"{key}_unit"] for key in ("power", "recovery")} == {
+        "power": name == "power",
+        "recovery": name == "recovery",
+    }
 
 
 def test_releases():

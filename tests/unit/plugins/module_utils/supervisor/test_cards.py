@@ -19,14 +19,17 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.card
     LOST,
     MEMORY,
     OVERHEATED,
+    REBOOT_HOST,
     RESET,
+    RESET_CARD,
     RESTART,
+    WANTED,
+    Attempts,
     Card,
-    Starts,
     Trouble,
     Watch,
     explains,
-    may_start,
+    may_try,
     named,
     trouble,
     trouble_in_kernel,
@@ -161,22 +164,34 @@ def test_every_cause_has_a_remedy() -> None:
         (RESTART, 10_000 - 60, False),
         (RESTART, 10_000 - 3599, False),
         (RESTART, 10_000 - 3600, True),
+        (RESET_CARD, None, True),
+        (REBOOT_HOST, 10_000 - 60, False),
         # A clock that was set back must not keep a server down.
         (RESTART, 20_000, True),
     ],
 )
-def test_a_start_again_is_bounded(policy: str, last: float | None, expected: bool) -> None:
-    assert may_start(policy, last, 10_000) is expected
+def test_attempts_are_bounded(policy: str, last: float | None, expected: bool) -> None:
+    assert may_try(policy, last, 10_000) is expected
 
 
-def test_starts_are_kept(tmp_path: Path) -> None:
-    assert Starts(None).take(RESTART) is False
-    assert Starts(str(tmp_path)).take(FAIL) is False
-    assert Starts(str(tmp_path)).take(RESTART) is True
-    again = Starts(str(tmp_path))
+@pytest.mark.parametrize("policy", [RESTART, RESET_CARD, REBOOT_HOST])
+def test_root_is_asked_for_what_is_roots_once(tmp_path: Path, policy: str) -> None:
+    asked = tmp_path / WANTED
+    assert Attempts(str(tmp_path)).take(policy) is True
+    assert asked.exists() == (policy != RESTART)
+    asked.unlink(missing_ok=True)
+    assert Attempts(str(tmp_path)).take(policy) is False
+    assert not asked.exists()
+
+
+def test_attempts_are_kept(tmp_path: Path) -> None:
+    assert Attempts(None).take(RESTART) is False
+    assert Attempts(str(tmp_path)).take(FAIL) is False
+    assert Attempts(str(tmp_path)).take(RESTART) is True
+    again = Attempts(str(tmp_path))
     assert (again.count, again.take(RESTART)) == (1, False)
     (tmp_path / "gpu-lost.json").write_text("{")
-    assert Starts(str(tmp_path)).count == 0
+    assert Attempts(str(tmp_path)).count == 0
 
 
 # -- the fake GPU's library -----------------------------------------------------------------------

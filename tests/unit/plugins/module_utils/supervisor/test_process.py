@@ -578,7 +578,7 @@ def test_where_it_is_allowed_a_unit_is_started_again_once(
     second = unit.start(*options, **kept)
     output, _none = second.communicate(timeout=30)
     assert second.returncode == process.GAVE_UP
-    assert "not started again, within 60 min of start 1 for a card" in output
+    assert "not started again, within 60 min of attempt 1 with a card" in output
     assert json.loads((unit.path / "gpu-lost.json").read_text())["count"] == 1
 
 
