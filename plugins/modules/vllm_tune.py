@@ -18,8 +18,8 @@ description:
     is reported with its reason and not started.
   - In the end, also after a failure, what served before serves again. While a candidate serves, the
     files on the disk are the former configuration's, so that a crash or a reboot brings that back.
-    A run that was killed is made good by the next run of the site playbook, but for power limits
-    of cards that the inventory does not limit: those last until the next boot.
+    A run that was killed is made good by the next run of the site playbook. Only power limits of
+    cards that the inventory does not limit last until the next boot.
   - Only the result is changed, under O(results_dir); no configuration is.
 author: compute_plane.vllm contributors (@compute-plane)
 attributes:
