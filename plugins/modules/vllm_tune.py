@@ -19,7 +19,8 @@ description:
   - In the end, also after a failure, what served before serves again. While a candidate serves, the
     files on the disk are the former configuration's, so that a crash or a reboot brings that back.
     A run that was killed is made good by the next run of the site playbook. Only power limits of
-    cards that the inventory does not limit last until the next boot.
+    cards that the inventory does not limit last until the next boot. Persistence mode, which a
+    limit needs, stays on.
   - Only the result is changed, under O(results_dir); no configuration is.
 author: compute_plane.vllm contributors (@compute-plane)
 attributes:
@@ -237,12 +238,13 @@ def tune(services: Services) -> None:
         try:
             best = tuned.search()
         except TakenOver:
+            tuned.give_limits_back()
             raise
         except BaseException:
+            tuned.give_limits_back()
             tuned.restore()
             raise
-        finally:
-            tuned.give_limits_back()
+        tuned.give_limits_back()
         tuned.restore()
     except TakenOver as problem:
         # Whoever changed it is bringing about what he wants; going back would fight that.

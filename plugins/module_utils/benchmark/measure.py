@@ -115,13 +115,19 @@ def measure(
             saved = run(point, seed + len(order) + index)
         durations[turn, index] = time.monotonic() - clock
         if turn:
+            end = time.time()
+            gpus = watch.between(at, end)
+            # The client's own start and end are no part of what the tokens took.
+            busy = watch.between(max(at, end - float(saved["duration"])), end)
+            for uuid, seen in gpus.items():
+                seen["power_watts_mean"] = busy.get(uuid, {}).get("power_watts_mean")
             runs[index].append(
                 {
                     "seconds": round(float(saved["duration"]), 3),
                     "input_tokens": saved.get("total_input_tokens"),
                     "output_tokens": saved.get("total_output_tokens"),
                     "figures": figures.run_figures(saved),
-                    "gpus": watch.between(at, time.time()),
+                    "gpus": gpus,
                 }
             )
     return [_point_result(point, made, limits) for point, made in zip(points, runs)]

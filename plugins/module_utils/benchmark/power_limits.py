@@ -31,25 +31,33 @@ class PowerLimits:
     """
 
     def __init__(self, uuids: Iterable[str]) -> None:
-        wanted = set(uuids)
-        there = self._ask(power.limits_now) if wanted else {}
-        self._before: dict[str, float] = {
-            uuid: limit for uuid, limit in there.items() if uuid in wanted
-        }
+        self._uuids = list(uuids)
+        self._before = self._now()
         self._set: dict[str, float] = {}
+        self._failed = False
 
-    def _ask(self, function: Callable[[], Any]) -> Any:
+    def _ask(self, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Ask in a process of its own."""
         done = Host().start_isolated("NVML", function, TIMEOUT).result()
-        if done.error:
-            raise LimitError(done.error)
-        return done.value
-
-    def _make(self, limits: dict[str, float]) -> None:
-        self._set = limits
-        problem = self._ask(functools.partial(power.attempt, limits, [], False)).get("problem")
+        problem = done.error or done.value.get("problem")
         if problem:
             raise LimitError(problem)
+        answer: dict[str, Any] = done.value
+        return answer
+
+    def _now(self) -> dict[str, float]:
+        if not self._uuids:
+            return {}
+        limits = self._ask(power.limits_now)["limits"]
+        lacking = [uuid for uuid in self._uuids if uuid not in limits]
+        if lacking:
+            raise LimitError(f"{', '.join(lacking)} does not tell its power limit")
+        return {uuid: limits[uuid] for uuid in self._uuids}
+
+    def _make(self, limits: dict[str, float]) -> None:
+        self._set, self._failed = limits, True
+        self._ask(functools.partial(power.attempt, limits, [], False))
+        self._failed = False
 
     def set(self, limits: Mapping[str, float]) -> None:
         """Limit the instance's cards.
@@ -60,7 +68,8 @@ class PowerLimits:
         Raises:
             LimitError: The driver does not take it.
         """
-        self._make({uuid: limits.get(uuid, before) for uuid, before in self._before.items()})
+        if self._uuids:
+            self._make({uuid: limits.get(uuid, before) for uuid, before in self._before.items()})
 
     def give_back(self) -> None:
         """Give the cards what they had; what somebody else has set meanwhile stays.
@@ -70,6 +79,7 @@ class PowerLimits:
         """
         if not self._set:
             return
-        now = self._ask(power.limits_now)
-        ours = [uuid for uuid, limit in self._set.items() if now.get(uuid) == limit]
+        # What a driver makes of a limit that it does not take is nobody's wish.
+        now = self._now()
+        ours = [uuid for uuid, limit in self._set.items() if self._failed or now[uuid] == limit]
         self._make({uuid: self._before[uuid] for uuid in ours})

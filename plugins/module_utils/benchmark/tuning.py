@@ -147,16 +147,21 @@ def score(measured: Mapping[str, Any], goal: str) -> float | None:
     if goal == "startup":
         value = measured.get("ready_seconds")
         return None if value is None else float(value)
-    points = [point for point in measured["points"] if point["figures"]["output_throughput"]]
-    if not points:
+    by_streams = _by_streams(measured)
+    if not by_streams:
         return None
-    by_streams = sorted(points, key=lambda point: int(point["concurrency"]))
     if goal == "latency":
         figure = by_streams[0]["figures"]["e2el_ms"]
         return None if figure is None else float(figure["median"])
     if goal == TOKENS_PER_JOULE:
         return joules_a_token(by_streams[-1])
     return 1.0 / float(by_streams[-1]["figures"]["output_throughput"]["median"])
+
+
+def _by_streams(measured: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The loads that were measured, that with the most streams last."""
+    points = [point for point in measured["points"] if point["figures"]["output_throughput"]]
+    return sorted(points, key=lambda point: int(point["concurrency"]))
 
 
 def joules_a_token(point: Mapping[str, Any]) -> float | None:
@@ -189,18 +194,15 @@ def cost(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
     Returns:
         A sentence; `None` where there is no power to compare.
     """
-    was, now = (
-        max(one["points"], key=lambda point: int(point["concurrency"]), default=None)
-        for one in (before, after)
-    )
-    if was is None or now is None:
+    loads = [_by_streams(one)[-1:] for one in (before, after)]
+    if not all(loads):
         return None
-    energy = [joules_a_token(point) for point in (was, now)]
-    speed = [point["figures"]["output_throughput"] for point in (was, now)]
-    if not all(energy) or not all(speed):
+    was, now = (points[0] for points in loads)
+    energy_was, energy_now = joules_a_token(was), joules_a_token(now)
+    if not energy_was or not energy_now:
         return None
-    tokens = _percent(float(energy[0] or 0) / float(energy[1] or 1))
-    second = _percent(speed[1]["median"] / speed[0]["median"])
+    speed_was, speed_now = (load["figures"]["output_throughput"]["median"] for load in (was, now))
+    tokens, second = _percent(energy_was / energy_now), _percent(speed_now / speed_was)
     return f"{tokens} tokens per joule and {second} tokens a second, beside what serves now"
 
 

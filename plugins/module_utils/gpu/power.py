@@ -261,12 +261,12 @@ def attempt(wanted: Mapping[str, float], former: Iterable[str], check: bool) -> 
         return {"problem": str(problem)}
 
 
-def limits_now() -> dict[str, float]:
-    """The limit of each card in watts, by UUID; empty without a driver."""
+def limits_now() -> dict[str, Any]:
+    """The limit of each card in watts, by UUID, as `limits`; or the `problem`."""
     try:
-        return {card.uuid: card.limit / 1000 for card in Nvml().cards()}
-    except PowerError:
-        return {}
+        return {"limits": {card.uuid: card.limit / 1000 for card in Nvml().cards()}}
+    except PowerError as problem:
+        return {"problem": str(problem)}
 
 
 def main(arguments: list[str]) -> int:

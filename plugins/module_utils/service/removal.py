@@ -19,7 +19,7 @@ HUB = "/var/lib/vllm/hub"
 
 # What we make, each with all that is below it.
 _OURS = re.compile(
-    r"/opt/vllm/(?:tools(?:\.new|-[0-9a-f]{12})?|supervisor[^/]*|monitoring|power|\.lock)"
+    r"/opt/vllm/(?:tools(?:\.new|-[0-9a-f]{12})?|supervisor[^/]*|monitoring|power|recovery|\.lock)"
     r"|/opt/vllm/releases/[^/]+-[0-9a-f]{12}"
     r"|/opt/vllm/cache/(?:uv|proofs)"
     r"|/opt/vllm/own/[0-9a-f]{12}\.(?:json|pycache|pycache\.tmp)"

@@ -82,6 +82,8 @@ class Tuning:
         serving.require(services, self.former)
         self.seen: dict[str, dict[str, Any]] = {}
         self.trying = self.former
+        # What runs, by its fingerprint; None after a start that failed.
+        self.up: str | None = self.former.fingerprint
         try:
             self.limits = PowerLimits(self.present["gpus"] if tuning.POWER in self.space else [])
         except LimitError as problem:
@@ -174,8 +176,11 @@ class Tuning:
         # Until what was verified serves again, nobody should rely on the endpoint.
         self.services.publish(self.name, "starting")
         self.services.write(self._files(wanted))
+        self.up = None
         try:
-            return self.services.restart(wanted)
+            seconds = self.services.restart(wanted)
+            self.up = wanted.fingerprint
+            return seconds
         finally:
             if self._is_on_disk(wanted):
                 self.services.write(self._files(self.former))
@@ -239,7 +244,6 @@ class Tuning:
             TakenOver: Somebody else has changed the instance.
         """
         wanted = self.deployment(choice)
-        is_former = wanted.fingerprint == self.former.fingerprint
         row: dict[str, Any] = {
             "choice": choice,
             "state": "failed",
@@ -251,7 +255,7 @@ class Tuning:
         what = tuning.label(choice)
         try:
             self.limits.set(self.planned[tuning.key(choice)]["gpu_power"])
-            if not is_former or self.params["goal"] == "startup":
+            if self.up != wanted.fingerprint or self.params["goal"] == "startup":
                 self._tell(f"starting {what}")
                 row["ready_seconds"] = self.start(wanted)
                 if self.params["goal"] == "startup":
@@ -264,6 +268,7 @@ class Tuning:
             row["state"] = "measured"
         except (CandidateFailed, LimitError, StartFailed) as problem:
             row["reason"] = str(problem)
+            self.up = None
             self._see_who_restarted(wanted)
         row["score"] = (
             tuning.score(row, self.params["goal"]) if row["state"] == "measured" else None

@@ -268,7 +268,8 @@ class Watch:
     def __init__(self, uuids: Sequence[str] = ()) -> None:
         self._uuids = uuids
         self._library: Any = None
-        self._hangs = False
+        self.hangs = False
+        """Whether the driver did not answer in time; it is then not asked again."""
         self._handles: dict[int, Card] = {}
         self._gone: list[Card] = []
         self._events = ctypes.c_void_p()
@@ -280,15 +281,21 @@ class Watch:
 
     def read(self, timeout: float = 5.0) -> list[Card]:
         """What the driver tells now; nothing where it cannot be asked."""
-        if self._library is None or self._hangs:
+        if self._library is None or self.hangs:
             return []
         answers: list[list[Card]] = []
 
         thread = threading.Thread(target=lambda: answers.append(self._ask()), daemon=True)
         thread.start()
         thread.join(timeout)
-        self._hangs = thread.is_alive()
+        self.hangs = thread.is_alive()
         return answers[0] if answers else []
+
+    def close(self) -> None:
+        """Let go of the cards, which cannot be reset while somebody holds them."""
+        if self._library is not None and not self.hangs:
+            self._call("nvmlShutdown")
+        self._library = None
 
     def _call(self, function: str, *arguments: Any) -> int:
         """What a function of the library returns; `_NO_FUNCTION` where a driver lacks it."""

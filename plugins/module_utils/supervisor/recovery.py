@@ -4,35 +4,53 @@
 """Brings lost cards back, as root, where the operator allows it: `vllm-gpu-recovery.service`.
 
 A supervisor whose card is lost stays down and asks by a file in its folder. That alone does
-nothing: the driver is asked here whether a card is lost, or asks for a reset; and the bounds are
-here, out of the reach of whoever serves. The role vllm_gpu installs it with `cards.py`.
+nothing: the driver and the kernel are asked here whether a card is lost, or asks for a reset; and
+the bounds are here, out of the reach of whoever serves. The role vllm_gpu installs it with
+`cards.py`.
 
-`nvidia-smi --gpu-reset` resets a card that nobody uses: https://docs.nvidia.com/deploy/nvidia-smi/.
+`nvidia-smi --gpu-reset` resets a card that nobody uses, persistence mode included:
+https://docs.nvidia.com/deploy/nvidia-smi/.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple, Protocol
 
 from . import cards
 
 FOLDER = Path("/var/lib/vllm/lost")
 SPACING = {cards.RESET_CARD: 3600.0, cards.REBOOT_HOST: 86400.0}
 """Seconds between two of them: a card that is lost again has to be seen to by somebody."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+OTHERS = 15.0
+"""Seconds for the other instances of the card to find the same."""
+SETTLED = 10.0
+"""Seconds more that one which asks has until it is down, so that it can be started again."""
+RECENT = 600.0
+"""Seconds that a line of the kernel's log counts."""
 _KEPT = "last.json"
 _COMMAND_TIMEOUT = 300.0
 
-Run = Callable[[Sequence[str]], "str | None"]
-"""Runs a command; returns what it said where it failed, else `None`."""
+
+class Finding(NamedTuple):
+    """What is wrong with the cards.
+
+    Attributes:
+        cards: What the driver tells of them.
+        hangs: Whether it did not answer.
+        kernel: The kernel's recent lines.
+    """
+
+    cards: Sequence[cards.Card]
+    hangs: bool = False
+    kernel: Sequence[str] = ()
 
 
 class Decision(NamedTuple):
@@ -40,96 +58,168 @@ class Decision(NamedTuple):
 
     Attributes:
         why: A sentence for the journal.
-        commands: What is run, in this order, until one fails.
-        counts: Whether it counts as one of those that are bounded.
+        reset: The cards to reset, by UUID.
+        reboot: Whether the host is rebooted.
+        start: Whether those who ask are started.
     """
 
     why: str
-    commands: tuple[tuple[str, ...], ...]
-    counts: bool = False
+    reset: tuple[str, ...] = ()
+    reboot: bool = False
+    start: bool = False
 
 
-def asked(folder: Path) -> list[str]:
+class Host(Protocol):
+    """What is asked of the machine."""
+
+    def run(self, *command: str) -> str | None:
+        """Run a command; returns what it said where it failed, else `None`."""
+
+    def state(self, unit: str) -> str:
+        """A unit's `ActiveState`."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+def unit_of(name: str) -> str:
+    """An instance's unit."""
+    return f"vllm@{name}.service"
+
+
+def asked(folder: Path, names: Iterable[str]) -> list[str]:
     """The instances that ask, and do no more once this has returned.
 
     Args:
-        folder: Where each has a folder.
+        folder: Where each has a folder, which is its user's.
+        names: The instances that there are.
     """
     found = []
-    for path in sorted(folder.glob(f"*/{cards.WANTED}")):
-        path.unlink()
-        if _NAME.fullmatch(path.parent.name):
-            found.append(path.parent.name)
+    for name in names:
+        path = folder / name / cards.WANTED
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError:  # a directory, which no supervisor makes
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        found.append(name)
     return found
 
 
-def decide(
-    policy: str,
-    names: Iterable[str],
-    found: Sequence[cards.Card],
-    last: float | None,
-    now: float,
-) -> Decision:
+def decide(policy: str, found: Finding, last: float | None, now: float) -> Decision:
     """What is done about cards.
 
     Args:
         policy: `cards.RESET_CARD` or `cards.REBOOT_HOST`.
-        names: The instances that ask.
-        found: What the driver tells of all cards; nothing where it does not answer.
+        found: What is wrong with them.
         last: When that was done last, in seconds since 1970; `None` for never.
         now: The same for this moment.
     """
-    starts = tuple(("systemctl", "start", "--no-block", f"vllm@{name}.service") for name in names)
-    trouble = cards.trouble(found)
-    if trouble is None and found:
-        return Decision("no card is lost any more: what has stayed down is started", starts)
+    trouble = cards.trouble(found.cards) or cards.trouble_in_kernel(found.kernel)
+    if trouble is None and not found.hangs:
+        if not found.cards:
+            return Decision("the driver cannot be asked, so nothing is done")
+        return Decision("no card is lost any more: what has stayed down is started", start=True)
     told = "the driver does not answer" if trouble is None else trouble.evidence
     spacing = SPACING[policy]
-    if last is not None and 0 <= now - last < spacing:
+    # Either way: a clock that is set back at each boot must not allow a reboot at each boot.
+    if last is not None and abs(now - last) < spacing:
         return Decision(
-            f"{told}; the last {policy} was {(now - last) / 60:.0f} min ago, and there is one in "
-            f"{spacing / 3600:.0f} h: it needs somebody to look at the card",
-            (),
+            f"{told}; the last {policy} was {abs(now - last) / 60:.0f} min ago, and there is one "
+            f"in {spacing / 3600:.0f} h: it needs somebody to look at the card"
         )
     if policy == cards.REBOOT_HOST:
-        return Decision(f"{told}: the host is rebooted", (("systemctl", "reboot"),), counts=True)
-    uuids = [card.uuid for card in found if cards.trouble([card]) is not None]
+        return Decision(f"{told}: the host is rebooted", reboot=True)
+    uuids = tuple(card.uuid for card in found.cards if cards.trouble([card]) is not None)
     if not uuids or "" in uuids:
-        return Decision(f"{told}, and which card to reset cannot be told: reboot the host", ())
-    resets = tuple(("nvidia-smi", "--gpu-reset", f"--id={uuid}") for uuid in uuids)
-    return Decision(f"{told}: {', '.join(uuids)} is reset", (*resets, *starts), counts=True)
+        return Decision(f"{told}, and which card to reset cannot be told: reboot the host")
+    return Decision(f"{told}: {', '.join(uuids)} is reset", reset=uuids, start=True)
 
 
-def recover(policy: str, folder: Path, state: Path, found: Sequence[cards.Card], run: Run) -> int:
+def reset(host: Host, uuid: str, names: Iterable[str]) -> str | None:
+    """Reset a card, with nobody on it meanwhile.
+
+    Args:
+        host: The machine.
+        uuid: The card.
+        names: The instances that have it.
+
+    Returns:
+        What was said where it failed; `None` else. What was stopped is left down.
+    """
+    for name in names:
+        host.run("systemctl", "stop", unit_of(name))
+    # It holds the card. Where there is no such mode it holds nothing either.
+    held = host.run("nvidia-smi", f"--id={uuid}", "--persistence-mode=0") is None
+    problem = host.run("nvidia-smi", "--gpu-reset", f"--id={uuid}")
+    if held:
+        host.run("nvidia-smi", f"--id={uuid}", "--persistence-mode=1")
+    return problem
+
+
+def recover(
+    policy: str,
+    instances: Mapping[str, Sequence[str]],
+    folder: Path,
+    state: Path,
+    find: Finder,
+    host: Host,
+) -> int:
     """Do what is asked for, if it is to be done.
 
     Args:
         policy: As of `decide`.
-        folder: Where instances ask.
+        instances: The instances that there are, and the UUIDs of their cards.
+        folder: Where they ask.
         state: Where the last time is kept.
-        found: As of `decide`.
-        run: Runs a command.
+        find: Looks at the cards.
+        host: The machine.
 
     Returns:
         The exit status.
     """
-    names = asked(folder)
+    names = asked(folder, instances)
     if not names:
         return 0
-    now = time.time()
-    decision = decide(policy, names, found, _last(state), now)
+    host.sleep(OTHERS)
+    names += [name for name in asked(folder, instances) if name not in names]
+    down = [name for name in names if _is_down(host, name)]
+    now, last = time.time(), _last(state)
+    decision = decide(policy, find(max(last or 0.0, now - RECENT)), last, now)
     sys.stdout.write(f"asked by {', '.join(names)}: {decision.why}\n")
-    if decision.counts:
+    sys.stdout.flush()
+    if decision.reset or decision.reboot:
         new = state / f"{_KEPT}.new"
         new.write_text(json.dumps({"at": now}), encoding="utf-8")
         os.replace(new, state / _KEPT)
-    sys.stdout.flush()
-    for command in decision.commands:
-        problem = run(command)
-        if problem is not None:
-            sys.stderr.write(f"{' '.join(command)}: {problem}\n")
-            return 1
-    return 0
+    problems = []
+    if decision.reboot:
+        problems.append(host.run("systemctl", "reboot"))
+    stopped: list[str] = []
+    for uuid in decision.reset:
+        users = [name for name, uuids in instances.items() if uuid in uuids]
+        stopped += [name for name in users if host.state(unit_of(name)) == "active"]
+        problems.append(reset(host, uuid, users))
+    if decision.reset:
+        # A card that was reset has forgotten its limit.
+        host.run("systemctl", "try-restart", "vllm-power.service")
+    started = dict.fromkeys([*stopped, *(down if decision.start else [])])
+    problems += [host.run("systemctl", "start", "--no-block", unit_of(name)) for name in started]
+    told = [problem for problem in problems if problem is not None]
+    for problem in told:
+        sys.stderr.write(f"{problem}\n")
+    return 1 if told else 0
+
+
+def _is_down(host: Host, name: str) -> bool:
+    """Whether a unit has failed; one that an operator has stopped is his."""
+    until = SETTLED
+    while (state := host.state(unit_of(name))) not in ("failed", "inactive") and until > 0:
+        host.sleep(1.0)
+        until -= 1.0
+    return state == "failed"
 
 
 def _last(state: Path) -> float | None:
@@ -139,23 +229,77 @@ def _last(state: Path) -> float | None:
         return None
 
 
-def _run(command: Sequence[str]) -> str | None:
-    try:
+class Finder(Protocol):
+    """Looks at the cards."""
+
+    def __call__(self, since: float) -> Finding:
+        """What is wrong with them, by the kernel's lines since a time in seconds since 1970."""
+
+
+def look(since: float) -> Finding:
+    """What driver and kernel say."""
+    watch = cards.Watch()
+    found = watch.read(timeout=30.0)
+    watch.close()
+    done = subprocess.run(
+        ["journalctl", "--dmesg", "--boot", "--output=cat", f"--since=@{since:.0f}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        timeout=_COMMAND_TIMEOUT,
+        check=False,
+    )
+    return Finding(found, watch.hangs, done.stdout.splitlines())
+
+
+class Machine:
+    """The machine that this runs on."""
+
+    def run(self, *command: str) -> str | None:
+        """Run a command; returns what it said where it failed, else `None`."""
+        try:
+            done = subprocess.run(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=_COMMAND_TIMEOUT,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as problem:
+            return f"{' '.join(command)}: {problem}"
+        if done.returncode == 0:
+            return None
+        return f"{' '.join(command)}: {done.stdout.strip() or f'status {done.returncode}'}"
+
+    def state(self, unit: str) -> str:
+        """A unit's `ActiveState`."""
         done = subprocess.run(
-            command,
+            ["systemctl", "show", "--property=ActiveState", "--value", unit],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
             timeout=_COMMAND_TIMEOUT,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        return str(problem)
-    return None if done.returncode == 0 else done.stdout.strip() or f"status {done.returncode}"
+        return done.stdout.strip()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it: the policy is the argument, the folder for what is kept is `STATE_DIRECTORY`."""
-    (policy,) = arguments
+    """Run it.
+
+    Args:
+        arguments: The policy, then each instance with the UUIDs of its cards: `NAME=GPU-…,GPU-…`.
+            The folder for what is kept is `STATE_DIRECTORY`.
+    """
+    policy, *rest = arguments
+    instances = {}
+    for word in rest:
+        name, _equals, uuids = word.partition("=")
+        instances[name] = uuids.split(",")
     state = Path(os.environ["STATE_DIRECTORY"])
-    return recover(policy, FOLDER, state, cards.Watch().read(timeout=30.0), _run)
+    return recover(policy, instances, FOLDER, state, look, Machine())

@@ -60,6 +60,8 @@ server = subprocess.Popen(
     [sys.argv[1], "serve", "--host", "127.0.0.1", "--port", PORT], stdout=sys.stderr)
 try:
     for _second in range(120):
+        if server.poll() is not None:
+            sys.exit("Open WebUI has ended")
         try:
             ask("/health")
             break
@@ -74,7 +76,10 @@ try:
     print(answer["choices"][0]["message"]["content"])
 finally:
     server.terminate()
-    server.wait()
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        server.kill()
 """
 
 

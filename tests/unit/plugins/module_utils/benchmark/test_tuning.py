@@ -209,6 +209,9 @@ def test_what_less_power_costs():
     )
     assert tuning.cost(now, {"points": [point(16, 380.0, 1.0, run(10.0, 3800))]}) is None
     assert tuning.cost(now, {"points": []}) is None
+    # As the score has it, of loads with as many streams the last one counts.
+    first = point(16, 1.0, 1.0, run(10.0, 10, a=1.0))
+    assert "33.0 % more" in str(tuning.cost(now, {"points": [first, *less["points"]]}))
 
 
 def test_lines_for_the_inventory():

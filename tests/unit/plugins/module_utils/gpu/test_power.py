@@ -291,6 +291,21 @@ def test_a_limit_that_the_driver_does_not_take(machine: Machine) -> None:
     assert [limit for limit, _mode in machine.limits()] == [350, 350]
 
 
+def test_a_card_that_tells_no_limit(machine: Machine) -> None:
+    with pytest.raises(LimitError, match="GPU-none does not tell its power limit"):
+        PowerLimits([ONE, "GPU-none"])
+
+
+def test_a_driver_that_is_gone_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = PowerLimits([ONE])
+    limits.set({ONE: 280})
+    monkeypatch.setattr(power, "LIBRARY", "libnone.so")
+    with pytest.raises(LimitError, match="is not installed"):
+        limits.give_back()
+    with pytest.raises(LimitError, match="is not installed"):
+        PowerLimits([ONE])
+
+
 def test_without_cards_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "limits_now", lambda: 1 / 0)
     limits = PowerLimits([])
