@@ -236,20 +236,36 @@ class Finder(Protocol):
         """What is wrong with them, by the kernel's lines since a time in seconds since 1970."""
 
 
+def _said(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command; its status, and all that it wrote.
+
+    Raises:
+        OSError: It cannot be run.
+        subprocess.TimeoutExpired: It did not end.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            said, _nothing = process.communicate(timeout=_COMMAND_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return process.returncode, said
+
+
 def look(since: float) -> Finding:
     """What driver and kernel say."""
     watch = cards.Watch()
     found = watch.read(timeout=30.0)
     watch.close()
-    done = subprocess.run(
-        ["journalctl", "--dmesg", "--boot", "--output=cat", f"--since=@{since:.0f}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        timeout=_COMMAND_TIMEOUT,
-        check=False,
-    )
-    return Finding(found, watch.hangs, done.stdout.splitlines())
+    kernel = ("journalctl", "--dmesg", "--boot", "--output=cat", f"--since=@{since:.0f}")
+    return Finding(found, watch.hangs, _said(kernel)[1].splitlines())
 
 
 class Machine:
@@ -258,31 +274,14 @@ class Machine:
     def run(self, *command: str) -> str | None:
         """Run a command; returns what it said where it failed, else `None`."""
         try:
-            done = subprocess.run(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=_COMMAND_TIMEOUT,
-                check=False,
-            )
+            status, said = _said(command)
         except (OSError, subprocess.TimeoutExpired) as problem:
             return f"{' '.join(command)}: {problem}"
-        if done.returncode == 0:
-            return None
-        return f"{' '.join(command)}: {done.stdout.strip() or f'status {done.returncode}'}"
+        return None if status == 0 else f"{' '.join(command)}: {said.strip() or f'status {status}'}"
 
     def state(self, unit: str) -> str:
         """A unit's `ActiveState`."""
-        done = subprocess.run(
-            ["systemctl", "show", "--property=ActiveState", "--value", unit],
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=_COMMAND_TIMEOUT,
-            check=False,
-        )
-        return done.stdout.strip()
+        return _said(("systemctl", "show", "--property=ActiveState", "--value", unit))[1].strip()
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, compute_plane.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lost card, and a host that is rebooted once to bring it back.
+"""A lost card, a host that is rebooted once to bring it back, and limits of a card's power.
 
 systemd, the units, the supervisor and the reboot are real. Substitutes are the GPU
 (tests/hosts/fake_gpu), which is well again after a boot, and vLLM, in whose place something sleeps.
@@ -106,27 +106,36 @@ class Host:
         write = 'mkdir -p "$(dirname "$0")"; cat >"$0"'
         self("sh", "-c", write, path, given=content.encode())
 
-    def play(self, policy: str) -> str:
-        """What site.yml says when it is asked for the cards alone."""
-        variables = {
+    def play(self, name: str, *words: str, fails: bool = False, **variables: object) -> str:
+        """What a playbook says."""
+        given = {
             "vllm_hosts": "all",
             "vllm_accelerator": "cuda",
             "vllm_instances": [{"name": "a", "model": MODEL, "max_model_len": 1024}],
-            "vllm_service_gpu_lost": policy,
+            **variables,
         }
         done = subprocess.run(
             [
-                *(ROOT / ".venv/bin/ansible-playbook", ROOT / "playbooks/site.yml"),
-                *("--inventory", self.directory / "hosts.yml", "--tags", "vllm_gpu"),
-                *("--extra-vars", json.dumps(variables)),
+                *(ROOT / ".venv/bin/ansible-playbook", ROOT / "playbooks" / name),
+                *("--inventory", self.directory / "hosts.yml", "--extra-vars", json.dumps(given)),
+                *words,
             ],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout
+
+    def cards(self, **variables: object) -> str:
+        """What site.yml says when it is asked for the cards alone."""
+        return self.play("site.yml", "--tags", "vllm_gpu", **variables)
+
+    def limit(self) -> str:
+        """The card's power limit, as the driver's own program tells it."""
+        told = self("nvidia-smi", "-q", "-x")
+        return told.split("<current_power_limit>")[1].split("<")[0]
 
     def boot_id(self) -> str:
         """Which boot it is; empty while it does not answer."""
@@ -158,9 +167,13 @@ def until(condition: Callable[[], object], what: str, seconds: float = 180) -> N
 
 
 def test_a_lost_card_reboots_the_host_once_where_it_may(host: Host) -> None:
-    first = host.play("reboot")
+    limits = {"vllm_gpu_power_limit": 280}
+    told = host.play("preflight.yml", fails=True, vllm_gpu_power_limit=1000)
+    assert "takes a limit from 100 to 366 W, 350 W after a boot, not 1000 W" in told
+    first = host.cards(vllm_service_gpu_lost="reboot", **limits)
     assert "changed=0 " not in first
-    assert "changed=0 " in host.play("reboot")
+    assert host.limit() == "280.00 W"
+    assert "changed=0 " in host.cards(vllm_service_gpu_lost="reboot", **limits)
 
     host("systemctl", "enable", "--now", "--no-block", "vllm@a.service")
     until(lambda: host.show("vllm@a.service", "StatusText"), "it starts")
@@ -186,6 +199,8 @@ def test_a_lost_card_reboots_the_host_once_where_it_may(host: Host) -> None:
     assert host.boot_id() == after
 
     host("cp", "/etc/well.ini", MACHINE)
-    assert "changed=0 " not in host.play("fail")
-    left = host("find", "/etc/systemd/system", "/opt/vllm", "/var/lib", "-name", "*recovery*")
-    assert left.split() == ["/opt/vllm/supervisor/x/supervisor/recovery.py"]
+    assert host.limit() == "280.00 W"  # after the boot too
+    host.play("uninstall.yml", vllm_uninstall_confirm=True)
+    assert host.limit() == "350.00 W"
+    left = host("find", "/etc/systemd/system", "/opt", "/var/lib", "-path", "*vllm*")
+    assert [line for line in left.splitlines() if "recovery" in line or "power" in line] == []

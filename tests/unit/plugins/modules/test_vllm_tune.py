@@ -32,6 +32,7 @@ def planned(seqs):
         "problems": problems,
         "instance": None if problems else instance,
         "keeps_backend": False,
+        "gpu_power": {},
     }
 
 
@@ -160,7 +161,7 @@ class Services:
 def points(milliseconds):
     figures = {"output_throughput": {"median": 1.0}, "e2el_ms": {"median": milliseconds}}
     load = {"concurrency": 1, "input_tokens": 8, "output_tokens": 8}
-    return [{**load, "figures": figures}]
+    return [{**load, "figures": figures, "runs": []}]
 
 
 @pytest.fixture
