@@ -72,8 +72,8 @@ def test_ten_kills_at_random_moments_and_a_run_that_completes(
     hub.pace.rate = 0
     result = run()
     assert_whole(result, model)
-    # No file was begun again, and the last run fetched just what was missing. What a kill loses is
-    # only what was on its way into a file.
+    # No file was begun again once it had bytes, and the last run fetched just what was missing.
+    # What a kill loses is only what was on its way into a file.
     for path in (f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)):
         begins = [
             int((r.range or "bytes=0-")[len("bytes=") : -1])
@@ -81,6 +81,5 @@ def test_ten_kills_at_random_moments_and_a_run_that_completes(
             if r.route == "content" and r.path == path
         ]
         assert begins == sorted(begins)
-        assert begins.count(0) <= 2
     assert result["bytes_fetched"] == result["bytes"] - DUPLICATE - arrived
     assert not run()["changed"]
