@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from throwaway import launcher
+from throwaway import images, launcher
 from throwaway.common import Settings
 
 PREFIX = "testhosts-"
@@ -472,6 +472,16 @@ def test_an_up_killed_as_it_starts_the_supervisor_is_made_good(tool: Tool) -> No
     assert killed.returncode == -signal.SIGKILL
     assert tool("down", "moment") == "removed moment\n"
     assert traces(tool, "moment") == []
+
+
+def test_what_a_killed_build_left_mounted_is_removed_with_it() -> None:
+    # Not below pytest's directory, which it tidies up: see `mounted`.
+    left = Path(tempfile.mkdtemp(prefix=".bookworm-", dir="/var/tmp"))
+    proc = left / "rootfs" / "proc"
+    proc.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "proc", "-o", "ro", "proc", proc], check=True)
+    images.remove(left)
+    assert not left.exists()
 
 
 def test_clean_removes_all(tool: Tool, pair: dict[str, str]) -> None:

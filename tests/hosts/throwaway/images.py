@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from . import carryover
-from .common import HostsError, Settings, read_json, run, say, write_json
+from .common import HostsError, Settings, mounts_below, read_json, run, say, write_json
 
 SUITES = ("bookworm", "trixie")
 
@@ -203,11 +203,16 @@ def _build(settings: Settings, suite: str, part: Path) -> None:
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
         ) as process,
     ):
-        for line in process.stderr or ():
-            output.write(line)
-            if line.startswith("I: "):
-                say(f"{suite}: {line[3:].strip()}")
-        status = process.wait()
+        try:
+            for line in process.stderr or ():
+                output.write(line)
+                if line.startswith("I: "):
+                    say(f"{suite}: {line[3:].strip()}")
+            status = process.wait()
+        except BaseException:
+            process.terminate()  # it unmounts what it has mounted
+            process.wait()
+            raise
     if status != 0:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
         raise HostsError(
@@ -250,7 +255,9 @@ def added_certificates(image: Path) -> int:
 
 
 def remove(image: Path) -> None:
-    """Remove an image."""
+    """Remove an image, and whatever a killed build left mounted in it."""
+    for point in mounts_below(image):
+        run(["umount", point])
     shutil.rmtree(image, ignore_errors=False)
 
 

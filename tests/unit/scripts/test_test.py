@@ -106,6 +106,14 @@ def test_the_longest_begin_when_what_all_need_is_there(run: Run) -> None:
 
 
 @needs_root
+def test_no_host_is_up_beside_the_unit_tests(run: Run) -> None:
+    _status, _said, log = run("lint", "molecule", "unit")
+    ended = log.index("end pytest ")
+    assert not [line for line in log[:ended] if re.search(HOSTING, line)]
+    assert [line for line in log[:ended] if re.search(r"^begin (prefetch|yamllint)", line)]
+
+
+@needs_root
 def test_one_at_a_time_has_all_cores(run: Run) -> None:
     status, said, log = run("unit", "integration", JOBS="1")
     assert status == 0, said
