@@ -8,6 +8,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils import code, probing
 
 COMMIT = "1" * 40
@@ -60,3 +62,40 @@ def test_a_host_that_asks_for_code_is_sent_it(monkeypatch: Any) -> None:
 def test_a_failure_is_returned_as_it_is() -> None:
     action, _asked = host({"failed": True, "msg": "no"})
     assert probing.probe(action, {}, {}) == {"failed": True, "msg": "no"}
+
+
+# What Debian's dash and sudo and RHEL's bash print; the first three were seen with ansible-core
+# 2.16, 2.19 and 2.21 on a throwaway host without Python, without sudo, outside the group sudo.
+@pytest.mark.parametrize(
+    ("stderr", "says"),
+    [
+        ("/bin/sh: 1: /usr/bin/python3: not found\n", "apt-get install python3"),
+        ("/bin/sh: 1: sudo: not found\n", "apt-get install sudo, then adduser me sudo"),
+        ("me is not in the sudoers file.\n", "adduser me sudo"),
+        ("/bin/sh: /usr/bin/python3: No such file or directory", "dnf install python3"),
+        ("/bin/sh: line 1: /usr/bin/python: command not found", "ansible_python_interpreter"),
+        ("me is not in the sudoers file.  This incident will be reported.", "usermod -aG wheel me"),
+        ("Sorry, user me is not allowed to execute '/bin/sh -c …' as root on x.", "adduser me"),
+        ("Sorry, user me may not run sudo on gpu1.", "ansible_user: root"),
+        ("sudo: sorry, you must have a tty to run sudo", "ansible_ssh_pipelining: false"),
+        ("SyntaxError: future feature annotations is not defined", "name a newer one in"),
+        (
+            "Traceback (most recent call last):\nOSError: [Errno 28] No space left on device: 'x'",
+            "make room on the host",
+        ),
+        (
+            "Traceback (most recent call last):\nValueError: odd\n",
+            "did not come to its end: ValueError: odd",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stream", ["module_stderr", "module_stdout"])
+def test_a_host_that_runs_no_module_is_told_with_what_to_do(
+    stderr: str, says: str, stream: str
+) -> None:
+    failure = {"failed": True, "msg": "MODULE FAILURE", "rc": 1, stream: stderr}
+    action, _asked = host(failure)
+    result = probing.probe(action, {}, {"ansible_user": "me"})
+    assert result == {**failure, "msg": result["msg"]}
+    assert says in result["msg"]
+    assert stderr.strip().splitlines()[-1] in result["msg"]

@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, compute_plane.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""preflight.yml on a host on which no module can run yet: just installed, root with a password.
+
+Debian's installer leaves such a host without sudo and, where only the SSH server was chosen,
+without Python.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOL = ROOT / "tests" / "hosts" / "testhosts.py"
+USER = """\
+useradd -m -s /bin/bash me
+echo me:secret | chpasswd
+install -d -o me /home/me/.ssh
+install -o me -m 600 /root/.ssh/authorized_keys /home/me/.ssh/
+mkdir /root/aside
+"""
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(os.geteuid() != 0, reason="throwaway hosts need root"),
+]
+
+
+class Fresh:
+    """The host, which the user `me` reaches by SSH."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {**os.environ, "TESTHOSTS_STATE": str(directory / "state")}
+        self.environment.pop("TESTHOSTS_SUBNET", None)
+        self.tool("up", "fresh")
+        (directory / "hosts.yml").write_text(self.tool("inventory", "fresh"))
+        self.run(USER)
+
+    def tool(self, *words: str) -> str:
+        """Run the hosts' own tool and return what it printed."""
+        argv = [sys.executable, str(TOOL), *words]
+        done = subprocess.run(
+            argv, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def run(self, script: str) -> None:
+        """Run a shell script on the host."""
+        self.tool("exec", "fresh", "--", "sh", "-euc", script)
+
+    def preflight(self) -> str:
+        """Run the playbook as `me`, with the password for sudo, and return what it printed."""
+        variables = {
+            "ansible_user": "me",
+            "ansible_become_password": "secret",
+            "vllm_hosts": "fresh",
+            "vllm_accelerator": "cpu",
+        }
+        given = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
+        done = subprocess.run(
+            [
+                "ansible-playbook",
+                "playbooks/preflight.yml",
+                "-i",
+                self.directory / "hosts.yml",
+                *given,
+            ],
+            cwd=ROOT,
+            # A connection that is kept has the groups that `me` had when it was made.
+            env={**os.environ, "ANSIBLE_SSH_ARGS": "-o ControlMaster=no"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # YAML folds long lines.
+        return " ".join(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Iterator[Fresh]:
+    with tempfile.TemporaryDirectory(prefix="fresh-", dir="/var/tmp") as directory:
+        host = Fresh(Path(directory))
+        yield host
+        host.tool("clean")
+
+
+def test_what_keeps_modules_from_running_is_told_with_what_to_do(fresh: Fresh) -> None:
+    assert "me is not in the sudoers file. — as root on the host, let me use sudo" in (
+        fresh.preflight()
+    )
+    fresh.run("mv /usr/bin/sudo /root/aside")
+    assert "sudo: not found — as root on the host, install sudo and let me" in fresh.preflight()
+    # What the message says to do, and the next thing is found.
+    fresh.run("mv /root/aside/sudo /usr/bin; usermod -aG sudo me; mv /usr/bin/python3* /root/aside")
+    assert "python3: not found — install Python 3 there" in fresh.preflight()
+    fresh.run("mv /root/aside/python3* /usr/bin")
+    assert "No problems." in fresh.preflight()
