@@ -222,15 +222,15 @@ def test_a_key_has_a_limit_of_its_own(proxy) -> None:
     [
         (HEAD,),
         (HEAD + b"content-length: 100\r\n\r\n{",),
-        (HEAD, *(part for _each in range(8) for part in (b"x: y\r\n", 0.6))),
-        (HEAD + b"content-length: 99\r\n\r\n", *(p for _e in range(8) for p in (b"x", 0.6))),
+        (HEAD, *(part for _each in range(40) for part in (b"x: y\r\n", 0.6))),
+        (HEAD + b"content-length: 99\r\n\r\n", *(p for _e in range(40) for p in (b"x", 0.6))),
     ],
     ids=["head", "body", "dripping head", "dripping body"],
 )
 def test_who_sends_slowly_is_cut_off(proxy, servers, parts) -> None:
     before = [server.control() for server in servers]
     answer, seconds = raw(proxy, *parts)
-    assert seconds < 6  # the tests' limit is 3 s
+    assert seconds < 20  # the tests' limit is 3 s
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
     assert [server.control() for server in servers] == before
 

@@ -264,18 +264,18 @@ def silent() -> Iterator[str]:
 def test_time_is_bounded_whoever_does_not_answer(silent: str, info: Module) -> None:
     began = time.monotonic()
     info.defaults["timeout"] = 2
-    told = info(endpoint=silent, models=[{"repo_id": f"org/n{i}"} for i in range(5)])
-    assert time.monotonic() - began < 5
-    assert [entry["error"]["code"] for entry in told["hub"]] == ["network"] * 5
+    told = info(endpoint=silent, models=[{"repo_id": f"org/n{i}"} for i in range(20)])
+    assert time.monotonic() - began < 20
+    assert [entry["error"]["code"] for entry in told["hub"]] == ["network"] * 20
     assert "no answer within 2 s" in told["hub"][0]["error"]["message"]
 
 
 def test_a_slow_hub_is_given_up_on(hub: Hub, info: Module) -> None:
-    hub.faults.order("stall", route="info", seconds=30)
+    hub.faults.order("stall", route="info", seconds=60)
     began = time.monotonic()
     info.defaults["timeout"] = 2
     told = info()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert told["hub"][0]["error"]["code"] == "network"
 
 

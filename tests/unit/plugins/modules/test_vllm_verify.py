@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -327,9 +328,13 @@ def test_tools_that_are_not_there_are_told(verify: Run) -> None:
     assert "/nowhere/bin/python cannot be run" in result["msg"]
 
 
-def test_the_suite_costs_less_than_two_seconds_beside_the_endpoints_own_time(verify: Run) -> None:
+def test_the_suite_computes_little_beside_the_endpoints_own_time(verify: Run) -> None:
+    # Of the processor, since what else the machine does is no cost of the suite's.
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     verification = verify(mode="full")["endpoints"][0]["verification"]
-    assert verification["seconds"] - verification["model_seconds"] < 2
+    assert verification["seconds"] >= verification["model_seconds"]
+    now = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    assert sum(b.ru_utime - a.ru_utime for a, b in zip(used, now, strict=True)) < 2
 
 
 def brief(verify: Run, **arguments: Any) -> dict[str, Any] | None:

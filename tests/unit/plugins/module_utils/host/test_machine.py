@@ -63,16 +63,16 @@ def test_a_program_that_hangs_is_stopped_with_its_children(host):
     started = time.monotonic()
     # The second sleep keeps the pipe open when only the shell is killed.
     done = host.run(["/bin/sh", "-c", "sleep 60 & echo $!; sleep 60"], timeout=0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert done.rc is None
     assert done.error == "/bin/sh did not end within 0.3 s"
 
 
 def test_programs_run_at_the_same_time(host):
     started = time.monotonic()
-    running = [host.start(["sleep", "1"]) for _ in range(8)]
+    running = [host.start(["sleep", "4"]) for _ in range(8)]
     assert [one.result().rc for one in running] == [0] * 8
-    assert time.monotonic() - started < 7
+    assert time.monotonic() - started < 30
 
 
 def test_an_isolated_function_returns(host):
@@ -117,7 +117,7 @@ def test_an_isolated_function_fails(host, function, error, number):
 def test_an_isolated_function_hangs(host):
     started = time.monotonic()
     asked = host.start_isolated("Question", lambda: time.sleep(60), timeout=0.2).result()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert asked.timed_out
     assert asked.error == "Question gave no answer within 0.2 s"
 

@@ -286,11 +286,11 @@ def test_a_card_that_hangs_is_asked_once(monkeypatch):
     cards = module.Cards()
     monkeypatch.setattr(cards, "_library", object())
     ended = threading.Event()
-    monkeypatch.setattr(cards, "_ask", lambda: ended.wait(20))
+    monkeypatch.setattr(cards, "_ask", lambda: ended.wait(60))
     assert cards.read(timeout=0.05) is None
     began = time.monotonic()
-    assert cards.read(timeout=10) is None
-    assert time.monotonic() - began < 5
+    assert cards.read(timeout=60) is None
+    assert time.monotonic() - began < 30
     ended.set()
 
 
