@@ -84,6 +84,10 @@ REACHES = 69
 STREAMED = "Count from one to ten in words."
 # Beginnings that a model without a chat template goes on with.
 CONTINUED_STREAM = "one, two, three, four, five,"
+SLOWEST_READING = 50.0
+"""Tokens of a prompt a second: what a context of any length is given time for. Two busy cores read
+about 100."""
+
 COUNTED = "Page {number} of the book is about"
 CITY: dict[str, Any] = {
     "type": "object",
@@ -231,6 +235,7 @@ class Checks:
         self.machine = machine
         self.seen = Seen()
         self.options: Mapping[str, Any] = {}
+        self._has_timeout = False
         self.length = subject.max_model_len
         """The context length, in tokens, as far as it is known."""
         self._switch = True
@@ -442,7 +447,10 @@ class Checks:
         def prompt(tokens: int) -> Request:
             # Token ids, so that the length is exact whatever the tokenizer.
             body = {"model": self.client.model, "prompt": [100] * tokens, "max_tokens": 1}
-            return Request("/v1/completions", {**body, "temperature": 0})
+            timeout = None
+            if not self._has_timeout:
+                timeout = max(self.client.timeout, tokens / SLOWEST_READING)
+            return Request("/v1/completions", {**body, "temperature": 0}, timeout=timeout)
 
         self.seen.question = f"prompts of {self.length - 1} and {self.length + 1} tokens"
         usage = self.client.ask(prompt(self.length - 1)).json().get("usage") or {}
@@ -866,6 +874,7 @@ class Checks:
         """
         began, waited = time.monotonic(), self.client.model_seconds
         usual = self.client.timeout
+        self._has_timeout = check.timeout is not None
         if check.timeout is not None:
             self.client.timeout = float(check.timeout)
         tries = 0

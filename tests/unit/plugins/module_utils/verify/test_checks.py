@@ -13,6 +13,7 @@ import dataclasses
 import json
 import struct
 import sys
+import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ from endpoints.scripted import (
     tool_call,
 )
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.verify import (
+    checks as verify_checks,
+)
 from ansible_collections.compute_plane.vllm.plugins.module_utils.verify import (
     sandbox as verify_sandbox,
 )
@@ -441,6 +445,31 @@ def test_a_stream_that_drips_for_ever_is_ended(server: ScriptedServer, client: C
     result = Checks(client, SUBJECT, None).run(entry)
     assert result["outcome"] == "failed"
     assert result["seconds"] < 5
+
+
+@pytest.mark.parametrize(("given", "outcome"), [({}, "passed"), ({"timeout": 0.5}, "failed")])
+def test_a_long_context_is_given_the_time_that_reading_it_takes(
+    server: ScriptedServer,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    outcome: str,
+) -> None:
+    def read(body: dict[str, Any]) -> Any:
+        if len(body["prompt"]) >= LENGTH:
+            return (400, b"too long")
+        time.sleep(1.5)
+        return {"usage": {"prompt_tokens": len(body["prompt"])}}
+
+    server.script["/v1/completions"] = read
+    monkeypatch.setattr(client, "timeout", 0.5)
+    monkeypatch.setattr(verify_checks, "SLOWEST_READING", LENGTH / 60)
+    (entry,) = read_suite([{"check": "context_limit", **given}], [], "error", "m")
+    result = Checks(client, SUBJECT, None).run(entry)
+    assert (result["outcome"], "did not answer within" in result["detail"]) == (
+        outcome,
+        outcome == "failed",
+    )
 
 
 ADAPTED = dataclasses.replace(SUBJECT, adapters=("sql", "law"))
