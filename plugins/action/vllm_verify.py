@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.compute_plane.vllm.plugins.module_utils.endpoint.published import (
+    with_public_url,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.progress import ProgressAction
 
 
@@ -32,8 +35,13 @@ def already_verified(arguments: dict[str, Any]) -> list[dict[str, Any]] | None:
     return [verified[name] for name in names] if verified.keys() >= set(names) else None
 
 
-def summary(endpoints: list[dict[str, Any]]) -> list[str]:
-    """A line for each endpoint: the checks that passed, the warnings, and what it said last."""
+def summary(endpoints: list[dict[str, Any]], address: str | None) -> list[str]:
+    """A line for each endpoint: the checks that passed, the warnings, and what it said last.
+
+    Args:
+        endpoints: What the module returned.
+        address: The host's, as others reach it, for an endpoint that listens on all addresses.
+    """
     lines = []
     for endpoint in endpoints:
         checks = endpoint["verification"]["checks"]
@@ -42,7 +50,8 @@ def summary(endpoints: list[dict[str, Any]]) -> list[str]:
             for outcome in ("passed", "failed")
         }
         name = endpoint["name"] if endpoint["record"] else endpoint["served_model_name"]
-        line = f"{endpoint['url']} serves {name}, verified: {by_outcome['passed']}."
+        url = with_public_url(endpoint["record"] or endpoint, None, address)["url"]
+        line = f"{url} serves {name}, verified: {by_outcome['passed']}."
         if by_outcome["failed"]:
             line += f" Not passed (warnings): {by_outcome['failed']}."
         asked = endpoint["checks"]
@@ -64,9 +73,10 @@ class ActionModule(ProgressAction):
         result: dict[str, Any] = super(ProgressAction, self).run(tmp, task_vars)
         variables = task_vars or {}
         arguments = dict(self._task.args)
+        address = self._play_context.remote_addr
         verified = already_verified(arguments)
         if verified is not None:
-            found = {"endpoints": verified, "summary": summary(verified), "diff": []}
+            found = {"endpoints": verified, "summary": summary(verified, address), "diff": []}
             return {**result, "changed": False, **found}
         reports_dir = arguments.pop("reports_dir", None)
         arguments.pop("verified", None)
@@ -85,5 +95,5 @@ class ActionModule(ProgressAction):
             if failed:
                 result["endpoints"] = what_failed(result["endpoints"])
             else:
-                result["summary"] = summary(result["endpoints"])
+                result["summary"] = summary(result["endpoints"], address)
         return result

@@ -9,6 +9,7 @@ without Python.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -65,19 +66,19 @@ class Fresh:
             "ansible_become_password": "secret",
             "vllm_hosts": "fresh",
             "vllm_accelerator": "cpu",
+            "vllm_preflight_report": "true",
+            "vllm_preflight_json": "plan.json",
         }
         given = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
         done = subprocess.run(
-            [
-                "ansible-playbook",
-                "playbooks/preflight.yml",
-                "-i",
-                self.directory / "hosts.yml",
-                *given,
-            ],
-            cwd=ROOT,
+            ["ansible-playbook", ROOT / "playbooks/preflight.yml", "-i", "hosts.yml", *given],
+            cwd=self.directory,
             # A connection that is kept has the groups that `me` had when it was made.
-            env={**os.environ, "ANSIBLE_SSH_ARGS": "-o ControlMaster=no"},
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -105,3 +106,5 @@ def test_what_keeps_modules_from_running_is_told_with_what_to_do(fresh: Fresh) -
     assert "python3: not found — install Python 3 there" in fresh.preflight()
     fresh.run("mv /root/aside/python3* /usr/bin")
     assert "No problems." in fresh.preflight()
+    # A relative path is relative to where Ansible was started.
+    assert json.loads((fresh.directory / "plan.json").read_text())["problems"] == []
