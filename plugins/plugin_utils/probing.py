@@ -53,8 +53,8 @@ def explained(result: Mapping[str, Any], user: str) -> dict[str, Any]:
         result: What running the module gave.
         user: Who Ansible logs in as.
     """
-    said = [str(result.get(f"module_{stream}") or "") for stream in ("stderr", "stdout")]
-    lines = [line.strip() for line in "\n".join(reversed(said)).splitlines() if line.strip()]
+    said = [str(result.get(f"module_{stream}") or "") for stream in ("stdout", "stderr")]
+    lines = [line.strip() for line in "\n".join(said).splitlines() if line.strip()]
     if not result.get("failed") or not lines:
         return dict(result)
     for line in reversed(lines):

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from throwaway.testing import TOOL, own_environment, run_tool
 
 from ansible_collections.compute_plane.vllm.tests.unit.plugins.module_utils.supervisor.reported import (  # noqa: E501
     composed,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
-TOOL = ROOT / "tests" / "hosts" / "testhosts.py"
 FAULTS = {
     "mig": "a MIG slice by its UUID",
     "weights": "weights that do not fit, from a loader's repacking",
@@ -75,8 +75,7 @@ class Sick:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.environment = {**os.environ, "TESTHOSTS_STATE": str(directory / "state")}
-        self.environment.pop("TESTHOSTS_SUBNET", None)
+        self.environment = own_environment(directory)
         self.tool("up", "sick")
         (directory / "hosts.yml").write_text(self.tool("inventory", "sick"))
         self.run("sh", "-c", f"hostname {HOST}; echo {HOST} >/etc/hostname; useradd -m {USER}")
@@ -158,8 +157,7 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sick]:
     try:
         yield Sick(directory)
     finally:
-        environment = {**os.environ, "TESTHOSTS_STATE": str(directory / "state")}
-        subprocess.run([sys.executable, str(TOOL), "clean"], env=environment, check=False)
+        run_tool(own_environment(directory), "clean")
 
 
 def test_five_faults_are_told_and_nothing_that_was_planted(sick: Sick) -> None:

@@ -12,15 +12,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from throwaway.testing import own_environment, run_tool, said_by_tool
 
 ROOT = Path(__file__).resolve().parents[3]
-TOOL = ROOT / "tests" / "hosts" / "testhosts.py"
 USER = """\
 useradd -m -s /bin/bash me
 echo me:secret | chpasswd
@@ -40,24 +39,14 @@ class Fresh:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.environment = {**os.environ, "TESTHOSTS_STATE": str(directory / "state")}
-        self.environment.pop("TESTHOSTS_SUBNET", None)
-        self.tool("up", "fresh")
-        (directory / "hosts.yml").write_text(self.tool("inventory", "fresh"))
+        self.environment = own_environment(directory)
+        said_by_tool(self.environment, "up", "fresh")
+        (directory / "hosts.yml").write_text(said_by_tool(self.environment, "inventory", "fresh"))
         self.run(USER)
-
-    def tool(self, *words: str) -> str:
-        """Run the hosts' own tool and return what it printed."""
-        argv = [sys.executable, str(TOOL), *words]
-        done = subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def run(self, script: str) -> None:
         """Run a shell script on the host."""
-        self.tool("exec", "fresh", "--", "sh", "-euc", script)
+        said_by_tool(self.environment, "exec", "fresh", "--", "sh", "-euc", script)
 
     def preflight(self) -> str:
         """Run the playbook as `me`, with the password for sudo, and return what it printed."""
@@ -90,9 +79,10 @@ class Fresh:
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Fresh]:
     with tempfile.TemporaryDirectory(prefix="fresh-", dir="/var/tmp") as directory:
-        host = Fresh(Path(directory))
-        yield host
-        host.tool("clean")
+        try:
+            yield Fresh(Path(directory))
+        finally:
+            run_tool(own_environment(Path(directory)), "clean")
 
 
 def test_what_keeps_modules_from_running_is_told_with_what_to_do(fresh: Fresh) -> None:

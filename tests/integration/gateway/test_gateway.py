@@ -37,7 +37,7 @@ def raw(proxy: Proxy, *parts: bytes | float) -> tuple[bytes, float]:
     context = ssl.create_default_context(cafile=str(proxy.folder / "ca.pem"))
     began, answer = time.monotonic(), b""
     with (
-        socket.create_connection(("127.0.0.1", proxy.port), 10) as plain,
+        socket.create_connection(("127.0.0.1", proxy.port), 30) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
     ):
         try:

@@ -303,8 +303,10 @@ def test_one_wrong_answer_fails_its_own_check_alone(
 ) -> None:
     server.script[kind] = action
     # Only what never comes is given little time: a busy machine answers late.
-    if action in ("hang", third_hangs):
-        monkeypatch.setattr(client, "timeout", 1 if action == "hang" else 5)
+    if action == "hang":
+        monkeypatch.setattr(client, "timeout", 1)
+    elif action is third_hangs:
+        monkeypatch.setattr(client, "timeout", 5)
     suite = [check] if check != "capital" else []
     entries = read_suite(suite, [QUESTION], "warning", "m")
     checks = Checks(client, SUBJECT, FakeMachine())

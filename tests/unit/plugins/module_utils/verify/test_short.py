@@ -91,8 +91,24 @@ def server() -> Iterator[ScriptedServer]:
     server.server_close()
 
 
-def endpoint(server: ScriptedServer, timeout: float = 60) -> Endpoint:
-    return Endpoint(f"http://127.0.0.1:{server.server_port}", timeout=timeout)
+class Impatient(Endpoint):
+    """Gives little time only to what never comes: a busy machine answers late.
+
+    Args:
+        server: Whose script says which that is.
+    """
+
+    def __init__(self, server: ScriptedServer) -> None:
+        super().__init__(f"http://127.0.0.1:{server.server_port}")
+        self.server = server
+
+    def request(self, path: str, *arguments: Any) -> bytes:
+        self.timeout = 1 if self.server.script[path] == "hang" else 60
+        return super().request(path, *arguments)
+
+
+def endpoint(server: ScriptedServer) -> Endpoint:
+    return Impatient(server)
 
 
 QUESTION = {
@@ -144,6 +160,7 @@ def test_a_good_server_passes_every_check(server: ScriptedServer) -> None:
         (CHAT, {"choices": []}, "capital", "no choice in it"),
         (CHAT, (500, b"EngineDeadError"), "capital", "answered 500: EngineDeadError"),
         (CHAT, "break off", "capital", "broke off"),
+        (CHAT, "hang", "capital", "did not answer within 1 s"),
     ],
 )
 def test_one_wrong_answer_fails_its_own_check_alone(
@@ -186,12 +203,9 @@ def test_an_answer_without_a_token_proves_nothing(
 
 
 def test_a_hanging_engine_is_not_waited_for(server: ScriptedServer) -> None:
-    server.script["/v1/completions"] = server.script[CHAT] = "hang"
-    hasty = endpoint(server, timeout=1)
+    server.script["/v1/completions"] = "hang"
     with pytest.raises(EndpointError, match="did not answer within 1 s"):
-        hasty.complete_one_token(MODEL)
-    with pytest.raises(EndpointError, match="did not answer within 1 s"):
-        check_question(hasty, MODEL, QUESTION)
+        endpoint(server).complete_one_token(MODEL)
 
 
 def test_the_key_is_a_bearer_token() -> None:
