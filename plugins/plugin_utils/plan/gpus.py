@@ -53,6 +53,44 @@ class Gpu:
         """How messages call it."""
         return f"GPU {self.index} ({self.name})"
 
+    @property
+    def reads_others(self) -> bool:
+        """Whether it may read another GPU's memory directly; where that is not known it may."""
+        peers = fact.rows(self.row, "peers")
+        return not peers or any(peer.get("p2p") is not False for peer in peers)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a server holds of a GPU beside its budget.
+
+    Attributes:
+        context: Bytes of a process's CUDA context.
+        direct: Bytes of a tensor parallel group's communicators where its GPUs read each other's
+            memory.
+        through_host: The same where they do not.
+    """
+
+    context: int
+    direct: int
+    through_host: int
+
+    @classmethod
+    def read(cls, rules: Mapping[str, Any]) -> Outside:
+        """Return what `plan/data/memory.yml` says of it."""
+        communicators = fact.mapping(rules, "communicators")
+        return cls(
+            fact.integer(rules, "context") or 0,
+            fact.integer(communicators, "direct") or 0,
+            fact.integer(communicators, "through_host") or 0,
+        )
+
+    def of(self, instance: Instance, gpu: Gpu) -> int:
+        """Return the bytes that an instance holds of one of its GPUs."""
+        if instance.tensor_parallel_size < 2:
+            return self.context
+        return self.context + (self.direct if gpu.reads_others else self.through_host)
+
 
 def usable_gpus(
     wanted: Wanted, facts: Mapping[str, Any], removed: list[str], findings: Findings
@@ -219,7 +257,7 @@ def demand_of(
     instance: Instance,
     gpus: list[Gpu],
     users: Mapping[str, Sequence[Instance]],
-    context: int,
+    outside: Outside,
 ) -> dict[str, Any] | None:
     """Return what the broker of an instance on demand is told; None for any other.
 
@@ -230,18 +268,18 @@ def demand_of(
         instance: The instance.
         gpus: Its GPUs.
         users: A GPU's UUID to the instances on it.
-        context: Bytes of one CUDA context.
+        outside: What servers hold beside their budgets.
     """
     if not instance.on_demand:
         return None
     size, room = {"cpu": 1}, {"cpu": 1}
     if gpus:
-        size = {gpu.uuid: budget(gpu, instance) + context for gpu in gpus}
+        size = {gpu.uuid: budget(gpu, instance) + outside.of(instance, gpu) for gpu in gpus}
         room = {}
         for gpu in gpus:
             others = [one for one in users[gpu.uuid] if one.place != instance.place]
-            taken = sum(budget(gpu, one) + context for one in at_once(others))
-            room[gpu.uuid] = gpu.total + context - taken
+            taken = sum(budget(gpu, one) + outside.of(one, gpu) for one in at_once(others))
+            room[gpu.uuid] = gpu.total + outside.context - taken
     return {
         "share": instance.share or instance.name,
         "idle_after": instance.idle_after,
@@ -549,23 +587,27 @@ def users_of(
     return users
 
 
-def _together(gpu: Gpu, instances: list[Instance], context: int) -> int:
-    """Return the bytes that instances claim of a GPU, with the CUDA contexts beside them."""
-    return sum(budget(gpu, one) for one in instances) + context * (len(instances) - 1)
+def _beside(gpu: Gpu, instances: list[Instance], outside: Outside) -> int:
+    """Return the bytes that instances hold beside their budgets and the first one's context."""
+    return sum(outside.of(one, gpu) for one in instances) - outside.context
 
 
-def over_limit(gpu: Gpu, instances: list[Instance], context: int) -> bool:
-    """Whether several instances claim more of a GPU than it has."""
+def _together(gpu: Gpu, instances: list[Instance], outside: Outside) -> int:
+    """Return the bytes that instances hold of a GPU."""
+    return sum(budget(gpu, one) for one in instances) + _beside(gpu, instances, outside)
+
+
+def over_limit(gpu: Gpu, instances: list[Instance], outside: Outside) -> bool:
+    """Whether instances claim more of a GPU than it has."""
     instances = at_once(instances)
     total = sum(one.gpu_memory_utilization for one in instances)
-    needed = _together(gpu, instances, context)
-    return len(instances) > 1 and (total > 1 + EPSILON or needed > gpu.total)
+    return total > 1 + EPSILON or _together(gpu, instances, outside) > gpu.total
 
 
 def check_shared_memory(
     wanted: Wanted,
     assigned: Mapping[str, list[Gpu]],
-    context: int,
+    outside: Outside,
     refused: set[str],
     findings: Findings,
 ) -> None:
@@ -573,12 +615,13 @@ def check_shared_memory(
 
     vLLM starts an instance only where free memory >= total x utilization
     (vllm 0.14.1, vllm/v1/worker/utils.py, request_memory). For several, the
-    sum counts, and every process but one adds its own CUDA context.
+    sum counts, every process but one adds its own CUDA context, and each of a tensor parallel group
+    its communicators.
 
     Args:
         wanted: The wanted state.
         assigned: Instance's `where` to its GPUs.
-        context: Bytes of one CUDA context.
+        outside: What servers hold beside their budgets.
         refused: UUIDs of GPUs whose instances were refused already.
         findings: Receives the problems.
     """
@@ -586,23 +629,27 @@ def check_shared_memory(
         if uuid in refused:
             continue
         instances = at_once(users)
-        needed = _together(gpu, instances, context)
+        needed = _together(gpu, instances, outside)
         last = instances[-1]
         where = last.at("gpu_memory_utilization")
         total = sum(one.gpu_memory_utilization for one in instances)
-        if over_limit(gpu, instances, context):
-            share = _share(gpu, min(gpu.total, gpu.available), len(instances), context)
+        if over_limit(gpu, instances, outside):
+            share = _share(gpu, min(gpu.total, gpu.available), instances, outside)
+            beside = fact.gib(_beside(gpu, instances, outside))
+            alone = len(instances) == 1
             findings.problem(
                 "gpu-overcommitted",
                 where,
-                f"{quoted(one.name or one.where for one in instances)} together take "
-                f"{total:.2f} of {gpu.label} and {len(instances) - 1} more CUDA context",
-                f"let their sum be at most {share * len(instances) / 100:.2f}, such as "
-                f"{share / 100:.2f} each, or name other gpus",
+                f"{quoted(one.name or one.where for one in instances)} "
+                f"{'takes' if alone else 'together take'} {total:.2f} of {gpu.label}, and {beside} "
+                f"beside that for {'NCCL' if alone else 'CUDA contexts and NCCL'}",
+                f"let {'it' if alone else 'their sum'} be at most "
+                f"{share * len(instances) / 100:.2f}"
+                f"{'' if alone else f', such as {share / 100:.2f} each'}, or name other gpus",
                 {one.at("gpu_memory_utilization"): share / 100 for one in instances},
             )
         elif needed > gpu.available:
-            _in_use(gpu, instances, needed, context, where, findings)
+            _in_use(gpu, instances, needed, outside, where, findings)
         elif gpu.available - needed < gpu.total * 0.02:
             findings.note(
                 "gpu-memory-tight",
@@ -613,10 +660,11 @@ def check_shared_memory(
             )
 
 
-def _share(gpu: Gpu, memory: int, instances: int, context: int) -> int:
+def _share(gpu: Gpu, memory: int, instances: list[Instance], outside: Outside) -> int:
     """Return the hundredths of a GPU that each of some instances can have of a memory."""
+    left = memory - _beside(gpu, instances, outside)
     # Two decimals, rounded down, is the precision people write.
-    return max(0, int((memory - context * (instances - 1)) / gpu.total * 100) // instances)
+    return max(0, int(left / gpu.total * 100) // len(instances))
 
 
 def budget(gpu: Gpu, instance: Instance) -> int:
@@ -628,7 +676,7 @@ def _in_use(
     gpu: Gpu,
     instances: list[Instance],
     needed: int,
-    context: int,
+    outside: Outside,
     where: str,
     findings: Findings,
 ) -> None:
@@ -640,7 +688,7 @@ def _in_use(
         if not (fact.text(one, "unit") or "").endswith(".service")
         and "EngineCore" in (fact.text(one, "name") or "")
     ]
-    fits = _share(gpu, gpu.available, len(instances), context) / 100
+    fits = _share(gpu, gpu.available, instances, outside) / 100
     settings: dict[str, Any] = {}
     if orphans:
         pids = quoted(fact.integer(one, "pid") for one in orphans)

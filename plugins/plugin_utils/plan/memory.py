@@ -16,7 +16,11 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.dtypes imp
     stored_dtype,
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags import whole_number
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import Gpu, budget
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import (
+    Gpu,
+    Outside,
+    budget,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.kvcache import (
     CHUNKED,
     CROSS,
@@ -477,7 +481,12 @@ def plan_memory(
         if kv_bytes <= 0:
             _does_not_fit(instance, result, setting, findings, shape)
         elif beside.graphs and not beside.counts_graphs:
-            _check_graphs(instance, result, fact.integer(rules, "context") or 0, findings)
+            _check_graphs(
+                instance,
+                result,
+                max(Outside.read(rules).of(instance, gpu) for gpu in setting.gpus),
+                findings,
+            )
     kv_bytes = max(0, kv_bytes)
     result["kv_cache_bytes"] = kv_bytes
     result["kv_cache_tokens"] = cache.tokens(kv_bytes)
@@ -985,16 +994,19 @@ def room_for(
 
 
 def _check_graphs(
-    instance: Instance, result: Mapping[str, Any], context: int, findings: Findings
+    instance: Instance, result: Mapping[str, Any], beside: int, findings: Findings
 ) -> None:
     graphs = result["cuda_graph_bytes"]
     outside = result["available_bytes"] - result["budget_bytes"]
-    if 0 <= outside < graphs + context:
+    if 0 <= outside < graphs + beside:
+        what = "CUDA graphs and the CUDA context"
+        if instance.tensor_parallel_size > 1:
+            what = "CUDA graphs, the CUDA context and NCCL"
         findings.note(
             "graphs-tight",
             instance.at("gpu_memory_utilization"),
-            f"CUDA graphs and the CUDA context take about {fact.gib(graphs + context)} outside the "
-            f"budget in this release and {fact.gib(outside)} are free there; lower the "
+            f"{what} take about {fact.gib(graphs + beside)} outside the budget in this release and "
+            f"{fact.gib(outside)} are free there; lower the "
             "utilization or set enforce_eager: true",
         )
 

@@ -39,6 +39,7 @@ from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.flags impo
 )
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import (
     Gpu,
+    Outside,
     assign_gpus,
     check_assigned,
     check_shared_memory,
@@ -200,17 +201,17 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
         lambda one, size: _divides(models[one.where], size, wanted.release, data),
         findings,
     )
-    context = fact.integer(data.rules, "memory", "context") or 0
+    outside = Outside.read(fact.mapping(data.rules, "memory"))
     users = {uuid: names for uuid, (_gpu, names) in users_of(wanted, assigned).items()}
     host = _Host(wanted, facts, data, accelerator, runtime, gpus, users)
     refused = share_gpus(
         wanted,
         assigned,
         lambda one: _need(one, host, models[one.where], assigned[one.where]),
-        context,
+        outside,
         findings,
     )
-    check_shared_memory(wanted, assigned, context, refused, findings)
+    check_shared_memory(wanted, assigned, outside, refused, findings)
     check_shares(wanted, assigned, findings)
     sleep = fact.mapping(data.rules, "memory", "sleep")
     check_ram(wanted, facts, rules, accelerator, models, sleep, findings)
@@ -397,8 +398,8 @@ def _plan_instance(
             config["max-model-len"] = memory["max_model_len"]
     length = config.get("max-model-len")
     uuids = [gpu.uuid for gpu in gpus]
-    context = fact.integer(host.data.rules, "memory", "context") or 0
-    demand = demand_of(instance, gpus, host.users, context)
+    outside = Outside.read(fact.mapping(host.data.rules, "memory"))
+    demand = demand_of(instance, gpus, host.users, outside)
     if demand is not None:
         sleep = fact.mapping(host.data.rules, "memory", "sleep")
         check_sleep(
@@ -411,7 +412,7 @@ def _plan_instance(
             findings,
         )
         demand |= sleep_of(
-            instance, gpus, model, host.users, demand["room"], context, sleep, findings
+            instance, gpus, model, host.users, demand["room"], outside, sleep, findings
         )
     return {
         "name": instance.name,

@@ -18,6 +18,7 @@ from typing import Any
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import (
     Gpu,
+    Outside,
     over_limit,
     users_of,
 )
@@ -59,7 +60,7 @@ def share_gpus(
     wanted: Wanted,
     assigned: Mapping[str, list[Gpu]],
     need_of: Callable[[Instance], Need | None],
-    context: int,
+    outside: Outside,
     findings: Findings,
 ) -> set[str]:
     """Give a share to each instance that has none of its own and cannot have the default one.
@@ -71,7 +72,7 @@ def share_gpus(
         wanted: The wanted state; its instances' `gpu_memory_utilization` is set.
         assigned: Instance's `where` to its GPUs; their `committed` follows.
         need_of: Returns what an instance needs on each of its GPUs, None where that is not known.
-        context: Bytes of one CUDA context.
+        outside: What servers hold beside their budgets.
         findings: Receives what each got, or that they cannot fit.
 
     Returns:
@@ -82,7 +83,7 @@ def share_gpus(
         uuid
         for uuid, (gpu, these) in users.items()
         # Beside a share it is the user's to divide.
-        if over_limit(gpu, these, context) and not any(one.on_demand for one in these)
+        if over_limit(gpu, these, outside) and not any(one.on_demand for one in these)
     }
     if not contested:
         return set()
@@ -104,7 +105,7 @@ def share_gpus(
     refused: set[str] = set()
     for group in _groups(opened, assigned):
         on = {gpu.uuid for one in group for gpu in assigned[one.where]}
-        cards = [_card(*users[uuid], needs, context) for uuid in sorted(on)]
+        cards = [_card(*users[uuid], needs, outside) for uuid in sorted(on)]
         refused |= _divide(group, cards, assigned, needs, findings)
     return refused
 
@@ -125,11 +126,14 @@ def _groups(instances: list[Instance], assigned: Mapping[str, list[Gpu]]) -> lis
     return [members for _uuids, members in groups]
 
 
-def _card(gpu: Gpu, users: list[Instance], needs: Mapping[str, Need | None], context: int) -> _Card:
-    outside = sum(
-        context + (need.outside if (need := needs[one.where]) is not None else 0) for one in users
+def _card(
+    gpu: Gpu, users: list[Instance], needs: Mapping[str, Need | None], outside: Outside
+) -> _Card:
+    beside = sum(
+        outside.of(one, gpu) + (need.outside if (need := needs[one.where]) is not None else 0)
+        for one in users
     )
-    limit = Fraction(max(0, gpu.total - outside) * _PARTS, gpu.total)
+    limit = Fraction(max(0, gpu.total - beside) * _PARTS, gpu.total)
     return _Card(gpu, users, limit, min(limit, Fraction(_DEFAULT)))
 
 

@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan import facts as fact
-from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import Gpu, budget
+from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.gpus import (
+    Gpu,
+    Outside,
+    budget,
+)
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.memory import since
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.models import Model
 from ansible_collections.compute_plane.vllm.plugins.plugin_utils.plan.problems import (
@@ -104,7 +108,7 @@ def sleep_of(
     model: Model | None,
     users: Mapping[str, Sequence[Instance]],
     room: Mapping[str, int],
-    context: int,
+    outside: Outside,
     rules: Mapping[str, Any],
     findings: Findings,
 ) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def sleep_of(
         model: Its model.
         users: A GPU's UUID to the instances on it.
         room: A GPU's UUID to the bytes that there are for the share.
-        context: Bytes of one CUDA context.
+        outside: What servers hold beside their budgets.
         rules: `sleep` of `plan/data/memory.yml`.
         findings: Receives the problem where no other of the share fits beside that.
     """
@@ -135,15 +139,16 @@ def sleep_of(
         one
         for one in others.values()
         if all(
-            budget(gpu, one) + context + held <= room[gpu.uuid]
+            budget(gpu, one) + outside.of(one, gpu) + held <= room[gpu.uuid]
             for gpu in gpus
             if one in users.get(gpu.uuid, ())
         )
     ]
     if others and not fitting:
         smallest = min(gpus, key=lambda gpu: (gpu.total, gpu.index))
+        beside = max(outside.of(one, smallest) for one in others.values())
         # Two decimals, rounded down, is the precision people write.
-        fits = int((room[smallest.uuid] - context - held) / smallest.total * 100) / 100
+        fits = int((room[smallest.uuid] - beside - held) / smallest.total * 100) / 100
         settings = {one.at("gpu_memory_utilization"): fits for one in others.values()}
         names = quoted(one.name or one.where for one in others.values())
         lower = (

@@ -72,7 +72,7 @@ class FakeMachine:
     def __init__(self) -> None:
         self.lines = ["(EngineCore_DP0 pid=1) INFO Using AttentionBackendEnum.TRITON_ATTN backend."]
         self.used = 20.0
-        self.uuid = GPU
+        self.uuids = [GPU]
         self.files: dict[str, Any] = {}
 
     def model_file(self, path: str) -> Any:
@@ -83,13 +83,14 @@ class FakeMachine:
         other = {"unit": None, "memory_used_bytes": GIB}
         return [
             {
-                "index": 0,
-                "uuid": self.uuid,
+                "index": index,
+                "uuid": uuid,
                 "name": "NVIDIA GeForce RTX 3090",
                 "memory_total_bytes": 24 * GIB,
                 "memory_free_bytes": int((23 - self.used) * GIB),
                 "processes": [ours, other],
             }
+            for index, uuid in enumerate(self.uuids)
         ]
 
     def journal(self, unit: str, pattern: str) -> list[str]:
@@ -356,11 +357,21 @@ def test_gpu_memory_that_is_not_as_planned_is_told(
     server: ScriptedServer, client: Client, used: float, uuid: str, detail: str
 ) -> None:
     machine = FakeMachine()
-    machine.used, machine.uuid = used, uuid
+    machine.used, machine.uuids = used, [uuid]
     results = verdicts(client, machine)
     assert failed(results) == ["gpu_memory"]
     assert detail in results["gpu_memory"]["detail"]
     assert results["gpu_memory"]["severity"] == "warning"
+
+
+@pytest.mark.parametrize(("used", "outcome"), [(22.6, "passed"), (23.9, "failed")])
+def test_each_gpu_of_a_tensor_parallel_group_holds_nccls_buffers_too(
+    server: ScriptedServer, client: Client, used: float, outcome: str
+) -> None:
+    machine = FakeMachine()
+    machine.used, machine.uuids = used, [GPU, "GPU-2"]
+    results = verdicts(client, machine, dataclasses.replace(SUBJECT, gpus=(GPU, "GPU-2")))
+    assert results["gpu_memory"]["outcome"] == outcome, results["gpu_memory"]
 
 
 def test_what_does_not_apply_is_skipped_and_says_why(server: ScriptedServer) -> None:
