@@ -59,6 +59,7 @@ STEPS: dict[str, Entry] = {
     "unit-compiler": Entry(sites.unit_compiler, 80, "playbooks", site="words", models=True),
     "auto": Entry(sites.auto, 250, models=True),
     "shape": Entry(sites.shape, 450),
+    "energy": Entry(sites.energy, 450),
     "profile": Entry(steps.profile, 90, "graphs"),
     "flash": Entry(steps.flash, 150),
     "weights": Entry(steps.weights, 45),

@@ -554,7 +554,7 @@ def rollback(context: Context, gpu: Gpu) -> dict[str, Any]:
     return result
 
 
-def _shape(context: Context, gpu: Gpu, one: dict[str, Any]) -> Site:
+def _shape(context: Context, gpu: Gpu, one: dict[str, Any], goal: str = "latency") -> Site:
     """A host for the 7B shape, whose random weights say no words."""
     if context.accelerator == "cpu":
         one["cpu_kvcache_space"] = 1
@@ -582,7 +582,7 @@ def _shape(context: Context, gpu: Gpu, one: dict[str, Any]) -> Site:
                 "max_tokens": 16,
             }
         ],
-        vllm_tune_goal="latency",
+        vllm_tune_goal=goal,
         vllm_tune_space={
             "enforce_eager": [True, False],
             "extra_args": [given, *([fewer] if context.accelerator == "cuda" else [])],
@@ -619,24 +619,24 @@ def parallel_unit(context: Context, gpu: Gpu) -> dict[str, Any]:
     return result
 
 
-def shape(context: Context, gpu: Gpu) -> dict[str, Any]:
+def _tuned(context: Context, gpu: Gpu, name: str, port: int, goal: str) -> dict[str, Any]:
     """tune.yml on the recorded deployment's flags with the 7B shape, to what it proposes."""
     one = context.instance(
-        gpu, name="shape", port=18200, enforce_eager=True, attention_backend="TRITON_ATTN"
+        gpu, name=name, port=port, enforce_eager=True, attention_backend="TRITON_ATTN"
     )
-    site = _shape(context, gpu, one)
+    site = _shape(context, gpu, one, goal)
     result: dict[str, Any] = {"site": site.play("site", "site.yml", 420)}
     if result["site"]["status"] == 0:
         result["tune"] = site.play("tune", "tune.yml", 900)
         for path in sorted(site.file("/var/lib/vllm/benchmarks").glob("*.json")):
             result[path.name] = json.loads(path.read_text(encoding="utf-8"))
-        text = (context.results / "playbook-shape-tune.log").read_text(encoding="utf-8")
+        text = (context.results / f"playbook-{name}-tune.log").read_text(encoding="utf-8")
         result["report"] = text[-6000:]
     site.keep_journal()
-    site.sh("systemctl stop vllm@shape", 60)
+    site.sh(f"systemctl stop vllm@{name}", 60)
     result["memory_used_after_bytes"] = released(gpu)
     site.close()
-    del context.sites["shape"]
+    del context.sites[name]
     _wrong(
         result,
         {
@@ -645,6 +645,16 @@ def shape(context: Context, gpu: Gpu) -> dict[str, Any]:
         },
     )
     return result
+
+
+def shape(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """What tune.yml proposes for the least time of an answer."""
+    return _tuned(context, gpu, "shape", 18200, "latency")
+
+
+def energy(context: Context, gpu: Gpu) -> dict[str, Any]:
+    """What tune.yml proposes for the most tokens of a joule."""
+    return _tuned(context, gpu, "energy", 18210, "tokens_per_joule")
 
 
 DEVELOPER = ("sleep?level=1", "wake_up", "collective_rpc", "reset_prefix_cache", "is_sleeping")
