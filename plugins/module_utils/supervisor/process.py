@@ -296,6 +296,12 @@ class Supervisor:
             self.questions.ask()
         return False
 
+    def has_news(self) -> bool:
+        """Whether a server that starts listens or has answered, and no look has seen it yet."""
+        if self.questions.answered_at is not None:
+            return True
+        return self.questions.newest is None and self.sampler.listening() is True
+
     def watch(self, server: subprocess.Popen[bytes]) -> classify.Verdict:
         """Watch until the server ends, hangs, or shall stop; returns the last verdict."""
         progress = Progress(time.monotonic())
@@ -305,9 +311,9 @@ class Supervisor:
             ended = server.poll() is not None
             if ended and self.reader is not None:
                 self.reader.join(2.0)  # its last words
-            goes_on = self.ready and not ended and self.feel(pulse)
+            at_once = (not ended and self.feel(pulse)) if self.ready else self.has_news()
             now = time.monotonic()
-            if ended or goes_on or now >= next_look:
+            if ended or at_once or now >= next_look:
                 verdict = self.look()
                 lost = None if ended else self.lost_card()
                 if lost is not None:

@@ -579,7 +579,7 @@ class Sampler:
             cpu = sum(process.cpu_seconds for process in own)
         disk = self._group.disk_bytes() or self._disk_of(own)
         used, limit, kills = self._group.memory()
-        listening = self._listening()
+        listening = self.listening()
         counted = self._counters() if listening else None
         age = at - began if age is None and began is not None else age
         exit_status = ended_with(show) if exit_status is None else exit_status
@@ -688,7 +688,8 @@ class Sampler:
             pages += int(words[1]) if len(words) > 1 else 0
         return pages * _PAGE
 
-    def _listening(self) -> bool | None:
+    def listening(self) -> bool | None:
+        """Whether somebody listens on the port; `None` where there is none or it cannot be seen."""
         if self._address is None:
             return None
         if self._address.uds is not None:

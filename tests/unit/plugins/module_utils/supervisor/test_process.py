@@ -96,6 +96,7 @@ class Unit:
         self.heard: list[str] = []
         threading.Thread(target=self._listen, daemon=True).start()
         self.process: subprocess.Popen[str] | None = None
+        self.before = ""
 
     def server(self, text: str) -> None:
         """The program that is started as vLLM."""
@@ -112,8 +113,8 @@ class Unit:
         )
 
     def start(self, *options: str, **variables: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", f"{MAIN}sys.exit(main())", FOLDER, "--name=a"]
-        command += [f"--vllm={self.vllm}", f"--config={self.path}/a.yaml", *options]
+        command = [sys.executable, "-c", f"{MAIN}{self.before}sys.exit(main())", FOLDER]
+        command += ["--name=a", f"--vllm={self.vllm}", f"--config={self.path}/a.yaml", *options]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -236,6 +237,15 @@ def test_a_server_that_does_nothing_is_ended(unit: Unit) -> None:
     output, _ = supervisor.communicate(timeout=40)
     assert supervisor.returncode == 1
     assert "<3>supervisor: hung at start: " in output
+
+
+def test_the_first_token_is_asked_for_and_seen_without_waiting_for_the_next_look(
+    unit: Unit,
+) -> None:
+    unit.before = "from supervisor import process; process.LOOK_AT_START = 1e6; "
+    unit.server(unit.stand_in())
+    unit.start()
+    unit.hears("READY=1")
 
 
 @pytest.mark.parametrize(
