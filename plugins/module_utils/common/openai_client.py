@@ -115,12 +115,14 @@ class Endpoint:
     def complete_one_token(self, model: str) -> None:
         """Prove that the engine computes: one token of a completion.
 
-        `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897).
+        `/health` and `/v1/models` answer 200 also when the engine hangs (vllm issue 42897). Greedy,
+        for on a CPU the first that samples has C++ compiled, 10 s of two cores.
 
         Raises:
             EndpointError: No token came back.
         """
-        answer = self.json("/v1/completions", {"model": model, "prompt": "1", "max_tokens": 1})
+        body = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+        answer = self.json("/v1/completions", body)
         usage = answer.get("usage") or {}
         if usage.get("completion_tokens") != 1:
             raise EndpointError(f"/v1/completions computed no token: {answer}")

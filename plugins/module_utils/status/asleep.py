@@ -9,7 +9,9 @@ import json
 import os
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.common.texts import read
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.arbiter import ASLEEP
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.phases import (
+    ASLEEP,
+)
 
 
 def is_asleep(run_dir: str, name: str) -> bool:

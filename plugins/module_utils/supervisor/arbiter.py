@@ -28,19 +28,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-ASLEEP = "asleep"
-"""Its supervisor is there, a server is not."""
-STARTING = "starting"
-READY = "ready"
-STOPPING = "stopping"
-SLEEPING = "sleeping"
-"""Its server is there and sleeps: it holds `Model.asleep` and computes nothing."""
-GONE = "gone"
-"""Its supervisor cannot be reached: it is being started by systemd, or somebody has stopped it."""
-GIVEN_UP = "given up"
-"""Its supervisor has ended after too many starts that failed."""
-AWAKE = (STARTING, READY, STOPPING)
-"""The phases in which a model holds all of its memory."""
+from .phases import ASLEEP, AWAKE, GIVEN_UP, GONE, READY, SLEEPING, STARTING, STOPPING
 
 TOO_MANY = "too many requests are waiting"
 TOO_LATE = "the model was not ready in time"

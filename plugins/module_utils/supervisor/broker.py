@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, cast
 
 from . import guard, health
-from .arbiter import ASLEEP, AWAKE, GIVEN_UP, GONE, READY, SLEEPING, Arbiter, Limits, Model
+from .arbiter import Arbiter, Limits, Model
 from .control import (
     ASLEEP_SUMMARY,
     CONTROL,
@@ -44,6 +44,7 @@ from .control import (
 )
 from .http1 import CHUNKED, PIECE, UNTIL_CLOSE, BadMessage, Head, length_of, pieces, read_head
 from .notify import Notifier
+from .phases import ASLEEP, AWAKE, GIVEN_UP, GONE, READY, SLEEPING
 
 KEPT = 75.0
 """Seconds that a connection without a request is kept."""

@@ -15,7 +15,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from .arbiter import ASLEEP
+from .phases import ASLEEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,8 +25,8 @@ import time
 from typing import TYPE_CHECKING, Callable
 
 from . import classify, guard, health
-from .arbiter import ASLEEP, READY, SLEEPING, STARTING, STOPPING
 from .control import ASLEEP_SUMMARY, CONTROL, SLEEPING_SUMMARY, Control
+from .phases import ASLEEP, READY, SLEEPING, STARTING, STOPPING
 from .probe import ProbeFailed
 from .process import GPU_MEMORY_TIMEOUT, LOOK_WHEN_BUSY, TICK, Supervisor, say
 from .processes import adopt_orphans, kill_descendants

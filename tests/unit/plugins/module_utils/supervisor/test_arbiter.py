@@ -12,6 +12,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.arbiter import (
+    TOO_LATE,
+    TOO_MANY,
+    Arbiter,
+    Limits,
+    Model,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.phases import (
     ASLEEP,
     GIVEN_UP,
     GONE,
@@ -19,11 +26,6 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.arbi
     SLEEPING,
     STARTING,
     STOPPING,
-    TOO_LATE,
-    TOO_MANY,
-    Arbiter,
-    Limits,
-    Model,
 )
 
 

@@ -28,12 +28,14 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor impo
     http1,
 )
 from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.arbiter import (
+    Limits,
+    Model,
+)
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.phases import (
     ASLEEP,
     GIVEN_UP,
     READY,
     STOPPING,
-    Limits,
-    Model,
 )
 
 from .program import FOLDER, MAIN

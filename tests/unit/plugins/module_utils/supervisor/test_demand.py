@@ -31,7 +31,7 @@ from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor impo
     guard,
     sleeping,
 )
-from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.arbiter import (
+from ansible_collections.compute_plane.vllm.plugins.module_utils.supervisor.phases import (
     ASLEEP,
     READY,
     SLEEPING,
