@@ -118,6 +118,15 @@ def write_model(
     return directory
 
 
+def bytes_in(directory: Path, pattern: str) -> int:
+    """How many bytes the files that match have, also while files get their last names."""
+    while True:
+        try:
+            return sum(path.stat().st_size for path in directory.glob(pattern))
+        except FileNotFoundError:
+            continue
+
+
 def children(parent: int) -> list[int]:
     """The processes that a process has started and that still run."""
     found = []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hub.testing import write_model
+from hub.testing import bytes_in, write_model
 from throwaway.testing import mounted
 
 from .conftest import MODEL, SHARDS, TOKEN
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_meanwhile(
     hub.pace.rate = 500_000  # it takes longer than a busy machine takes to fill the disk
     process = run.start(cache_dir=str(point / "hub"))
     # More than what else is fetched again, so that it shows in what is sent in all.
-    while sum(path.stat().st_size for path in point.glob("hub/*/blobs/*.incomplete")) < 200_000:
+    while bytes_in(point, "hub/*/blobs/*.incomplete") < 200_000:
         time.sleep(0.02)
     filler = point / "filler"
     with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hub.testing import children, write_model
+from hub.testing import bytes_in, children, write_model
 
 from .conftest import MODEL, SHARDS
 
@@ -29,7 +29,7 @@ ALWAYS = -1
 
 def _arrived(run: Module) -> int:
     blobs = Path(run.defaults["cache_dir"], "models--acme--tiny", "blobs")
-    return sum(path.stat().st_size for path in blobs.glob("*.incomplete"))
+    return bytes_in(blobs, "*.incomplete")
 
 
 # Three faults at a time, one on each of the large files, and how often a file may come.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hub.testing import children, write_model
+from hub.testing import bytes_in, children, write_model
 
 from .conftest import MODEL
 
@@ -49,7 +49,7 @@ def test_ten_kills_at_random_moments_and_a_run_that_completes(
 
     def size() -> int:
         """How many bytes have arrived."""
-        return sum(path.stat().st_size for path in blobs.glob("*"))
+        return bytes_in(blobs, "*")
 
     for number in range(KILLS):
         process = run.start()
