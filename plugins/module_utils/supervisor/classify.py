@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,8 @@ class Limits:
         stall: Seconds without a token, with requests there and no sign of work (CPU and GPU idle),
             after which a server hangs.
         spin: Seconds of a start in which several workers keep the CPU or their cards busy and
-            nothing else moves, after which they wait for each other; twice that once weights are
-            loaded.
+            nothing else moves, after which they wait for each other; twice that from the first
+            phase on of which the log tells.
         busy_stall: The same although CPU or GPU are busy; a prefill of many tokens in one step is
             work, and so is a kernel that never ends.
         idle_cores: CPU seconds a second below which a server does nothing.
@@ -229,6 +230,7 @@ def held_up(process: Process, *evidence: str) -> Verdict:
 
 COMPUTES_NOTHING = "it takes requests and computes nothing"
 ENGINE_GONE = "the engine's process is gone"
+NOT_LISTENING = "it runs, but does not listen on its port any more"
 
 
 # -- ended ----------------------------------------------------------------------------------------
@@ -259,13 +261,16 @@ def _was_out_of_memory(samples: Sequence[Sample]) -> bool:
     before = samples[0].oom_kills
     if now.oom_kills is None:
         return False
-    return now.oom_kills > (before or 0) or (now.oom_kills > 0 and now.exit_status == -9)
+    killed = causes().signal_of(now.exit_status) == signal.SIGKILL
+    return now.oom_kills > (before or 0) or (now.oom_kills > 0 and killed)
 
 
 def _out_of_memory(now: Sample, evidence: list[str]) -> Verdict:
     limit = now.memory_max_bytes
     evidence.append("the kernel killed it for memory" + (f", limit {size(limit)}" if limit else ""))
-    cause = "host_memory" if limit is None else "memory_limit"
+    # Of a limit the kernel says "Memory cgroup out of memory" (mm/oom_kill.c, __oom_kill_process).
+    by_host = any("Out of memory: Killed process" in line for line in now.kernel)
+    cause = "host_memory" if by_host or limit is None else "memory_limit"
     summary, remedy = BY_FIGURES[cause]
     return Verdict(CRASHED, summary, tuple(evidence), remedy, cause=cause)
 
@@ -467,7 +472,9 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     has_engine = now.processes is None or any(p.computes for p in now.processes)
     if now.health in (500, 503) or (had_engine and not has_engine):
         found = causes().find_cause(log)
-        evidence = [f"/health answers {now.health}"] if now.health else [ENGINE_GONE]
+        evidence = [f"/health answers {now.health}"] if now.health else []
+        if now.health not in (500, 503):
+            evidence.insert(0, ENGINE_GONE)
         if found is not None:
             evidence.append(f"log: {found.line[:300]}")
         return Verdict(
@@ -498,7 +505,7 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
         # The looks do not reach back as far as the question does.
         still = max(still, asked.seconds)
     stopped = None if computed else _stopped(now)
-    silent = now.listening is not False and now.running is None and now.health in (0, None)
+    silent = now.running is None and now.health in (0, None)
     silent = silent and (now.health == 0 or any(s.running is not None for s in samples))
     requests = (now.running or 0) + (now.waiting or 0)
     if computed or not (requests or unanswered or silent or stopped):
@@ -507,6 +514,8 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     evidence = [f"no token for {still:.0f} s", _load(now) if now.running is not None else ""]
     if now.health is not None:
         evidence.append(f"/health answers {now.health}" if now.health else "/health is silent")
+    if now.listening is False:
+        evidence.append("nobody listens on its port")
     if unanswered and asked is not None:
         evidence.append(f"a completion of one token is unanswered after {asked.seconds:.0f} s")
     if cores is not None:
@@ -520,9 +529,10 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
         and (now.gpu_utilization is None or now.gpu_utilization <= limits.idle_gpu)
     )
     if (idle and still >= limits.stall) or still >= limits.busy_stall:
+        summary = COMPUTES_NOTHING if idle else "it works, but no token has come of it for too long"
         return Verdict(
             HUNG_WHILE_SERVING,
-            COMPUTES_NOTHING if idle else "it works, but no token has come of it for too long",
+            NOT_LISTENING if now.listening is False else summary,
             (*evidence, *_resources(now)),
             (
                 'Restart the unit. If it comes back: environment: {NCCL_P2P_DISABLE: "1"} and '
