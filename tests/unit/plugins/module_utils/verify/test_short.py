@@ -187,7 +187,7 @@ def test_nobody_listening_is_said_so(server: ScriptedServer) -> None:
 
 def test_a_token_proves_the_engine(server: ScriptedServer) -> None:
     endpoint(server).complete_one_token(MODEL)
-    assert server.bodies[0] == {"model": MODEL, "prompt": "1", "max_tokens": 1}
+    assert server.bodies[0] == {"model": MODEL, "prompt": "1", "max_tokens": 1, "temperature": 0}
 
 
 @pytest.mark.parametrize(
