@@ -470,11 +470,12 @@ def _serving(samples: Sequence[Sample], log: Sequence[str], limits: Limits) -> V
     now = samples[-1]
     had_engine = any(p.computes for sample in samples for p in sample.processes or ())
     has_engine = now.processes is None or any(p.computes for p in now.processes)
-    if now.health in (500, 503) or (had_engine and not has_engine):
+    says_so = now.health in (500, 503)
+    if says_so or (had_engine and not has_engine):
         found = causes().find_cause(log)
-        evidence = [f"/health answers {now.health}"] if now.health else []
-        if now.health not in (500, 503):
-            evidence.insert(0, ENGINE_GONE)
+        evidence = [] if says_so else [ENGINE_GONE]
+        if now.health:
+            evidence.append(f"/health answers {now.health}")
         if found is not None:
             evidence.append(f"log: {found.line[:300]}")
         return Verdict(

@@ -481,12 +481,9 @@ def plan_memory(
         if kv_bytes <= 0:
             _does_not_fit(instance, result, setting, findings, shape)
         elif beside.graphs and not beside.counts_graphs:
-            _check_graphs(
-                instance,
-                result,
-                max(Outside.read(rules).of(instance, gpu) for gpu in setting.gpus),
-                findings,
-            )
+            outside = Outside.read(rules)
+            most = max(outside.of(instance, gpu) for gpu in setting.gpus)
+            _check_graphs(instance, result, most, findings)
     kv_bytes = max(0, kv_bytes)
     result["kv_cache_bytes"] = kv_bytes
     result["kv_cache_tokens"] = cache.tokens(kv_bytes)

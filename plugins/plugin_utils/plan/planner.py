@@ -203,7 +203,7 @@ def make_plan(raw: Any, facts: Any, data: ReleaseData) -> dict[str, Any]:
     )
     outside = Outside.read(fact.mapping(data.rules, "memory"))
     users = {uuid: names for uuid, (_gpu, names) in users_of(wanted, assigned).items()}
-    host = _Host(wanted, facts, data, accelerator, runtime, gpus, users)
+    host = _Host(wanted, facts, data, accelerator, runtime, gpus, users, outside)
     refused = share_gpus(
         wanted,
         assigned,
@@ -254,6 +254,7 @@ class _Host:
         runtime: The plan's runtime, or None.
         gpus: The GPUs that answer, with what the instances were promised of them.
         users: A GPU's UUID to the instances on it.
+        outside: What servers hold of a GPU beside their budgets.
     """
 
     wanted: Wanted
@@ -263,6 +264,7 @@ class _Host:
     runtime: Mapping[str, Any] | None
     gpus: list[Gpu]
     users: Mapping[str, Sequence[Instance]]
+    outside: Outside
 
 
 def _setting(host: _Host, gpus: list[Gpu], dtype: str | None, kind: str) -> Setting:
@@ -398,8 +400,7 @@ def _plan_instance(
             config["max-model-len"] = memory["max_model_len"]
     length = config.get("max-model-len")
     uuids = [gpu.uuid for gpu in gpus]
-    outside = Outside.read(fact.mapping(host.data.rules, "memory"))
-    demand = demand_of(instance, gpus, host.users, outside)
+    demand = demand_of(instance, gpus, host.users, host.outside)
     if demand is not None:
         sleep = fact.mapping(host.data.rules, "memory", "sleep")
         check_sleep(
@@ -412,7 +413,7 @@ def _plan_instance(
             findings,
         )
         demand |= sleep_of(
-            instance, gpus, model, host.users, demand["room"], outside, sleep, findings
+            instance, gpus, model, host.users, demand["room"], host.outside, sleep, findings
         )
     return {
         "name": instance.name,

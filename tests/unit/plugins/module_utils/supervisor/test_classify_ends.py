@@ -49,6 +49,11 @@ def looks(*fields):
     return [Sample(**one) for one in fields]
 
 
+def loads(evidence):
+    """What is told of a start that goes on after the line `HALF`."""
+    return Verdict(LOADING, "it loads the weights, 50 %", evidence, None, 50)
+
+
 # -- figures ---------------------------------------------------------------------------------------
 
 
@@ -547,7 +552,7 @@ def test_workers_that_wait_for_one_that_was_stopped(seconds, hangs):
             50,
         )
         if hangs
-        else Verdict(LOADING, "it loads the weights, 50 %", evidence, None, 50)
+        else loads(evidence)
     )
 
 
@@ -609,7 +614,7 @@ def test_a_start_that_does_nothing(seconds, hangs):
             50,
         )
         if hangs
-        else Verdict(LOADING, "it loads the weights, 50 %", evidence, None, 50)
+        else loads(evidence)
     )
 
 
@@ -660,5 +665,5 @@ def test_a_start_that_is_late_but_at_work(age, late):
             50,
         )
         if late
-        else Verdict(LOADING, where, evidence, None, 50)
+        else loads(evidence)
     )
